@@ -1,0 +1,1 @@
+"""Ways to reach the brain. A transport carries bytes and knows nothing of frames."""

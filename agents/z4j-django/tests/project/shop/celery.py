@@ -1,0 +1,14 @@
+"""The project's Celery app."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+
+
+@app.task(name="shop.add")
+def add(a, b):
+    return a + b
