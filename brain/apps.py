@@ -1,0 +1,16 @@
+"""Start-up wiring of the control plane."""
+
+from django.apps import AppConfig
+
+
+class BrainConfig(AppConfig):
+    """App ``brain``; the label keeps its tables apart from any other app called brain."""
+
+    name = "brain"
+    label = "z4j_brain"
+    verbose_name = "z4j"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from brain import checks  # noqa: F401, PLC0415 - checks register on import, which needs the app registry

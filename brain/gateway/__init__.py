@@ -1,0 +1,1 @@
+"""Where agents connect: receive, verify, route, send. Decides nothing and writes nothing itself."""

@@ -1,0 +1,317 @@
+"""One agent connection: receive, verify, route, send. Nothing here touches the database."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
+from z4j_core import limits
+from z4j_core.errors import ClockSkewError, FrameError, SignatureError
+from z4j_core.frames import (
+    AgentStatus,
+    CommandAck,
+    CommandResultFrame,
+    ErrorFrame,
+    EventBatchAck,
+    Frame,
+    Heartbeat,
+    decode_payload,
+    encode,
+)
+from z4j_core.signing import Opened, canonical
+
+from brain import agents, commands, live
+from brain.errors import HandshakeRefused
+from brain.gateway import handshake
+from brain.gateway.handshake import Session
+from brain.gateway.hub import hub
+from brain.ingest import Source, Verdict
+
+logger = logging.getLogger("z4j.gateway")
+
+#: Bytes of unacknowledged batches after which a connection is not read from until half of them are written.
+MAX_OUTSTANDING = limits.MIB
+
+
+class Flow(Protocol):
+    """Stops and resumes reading from a socket; the server puts one in the scope of each connection."""
+
+    def pause(self) -> None:
+        """Read no more."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Pending:
+    """A batch on its way to the database."""
+
+    id: str
+    seq: int
+    size: int
+    verdict: asyncio.Future[Verdict]
+
+
+class AgentConsumer(AsyncConsumer):
+    """The consumer of ``/ws/agent``; one instance a connection."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.heard_at = time.monotonic()
+        self._credential: agents.Credential | None = None
+        self._closed = False
+        self._outstanding = 0
+        self._paused = False
+        self._pending: asyncio.Queue[_Pending] = asyncio.Queue()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._acks: asyncio.Task[None] | None = None
+        self._routes: dict[str, Callable[[Session, Opened, Frame], None]] = {
+            "heartbeat": self._on_heartbeat,
+            "agent_status": self._on_heartbeat,
+            "command_ack": self._on_command_ack,
+            "command_result": self._on_command_result,
+            "registry_delta": self._on_nothing,
+            "error": self._on_error,
+        }
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Route a message to its method. Unlike Channels' own, it visits no database thread for each frame."""
+        handler = getattr(self, message["type"].replace(".", "_"), None)
+        if handler is not None:
+            await handler(message)
+
+    # Connection
+
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        """Authenticate; refusals come as close codes after the upgrade."""
+        try:
+            token = handshake.bearer(self.scope["headers"])
+            if token is None:
+                logger.warning("%s refused: it carries an Origin or a Cookie, so it is a browser", self._peer())
+                await self.send({"type": "websocket.close"})
+                return
+            await self.send({"type": "websocket.accept"})
+            hub.joined(self)
+            if hub.draining:
+                await self.close(handshake.RESTARTING)
+                return
+            self._credential = handshake.admit(await hub.writer.call(agents.authenticate, token))
+        except HandshakeRefused as refusal:
+            if self not in hub.connections:
+                await self.send({"type": "websocket.accept"})
+            await self.refuse(refusal.close_code, str(refusal))
+
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        """Take one frame."""
+        if self._closed or hub.draining or self._credential is None:
+            return
+        self.heard_at = time.monotonic()
+        raw = message.get("bytes") or (message.get("text") or "").encode("utf-8", "surrogatepass")
+        if self.session is None:
+            await self._hello(raw)
+            return
+        try:
+            opened = self.session.verifier.open(raw)
+            await self._route(self.session, opened)
+        except ClockSkewError as error:
+            await self._send(ErrorFrame(id=_new_id(), code="clock_skew", message=str(error), fatal=True))
+            await self.refuse(error.close_code, str(error))
+        except SignatureError as error:
+            await self.refuse(error.close_code, str(error))
+        except FrameError as error:
+            await self.refuse(handshake.BAD_FRAME, str(error))
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        """Forget the connection; what it sent is still written, and sent again if the ack did not arrive."""
+        self._closed = True
+        hub.left(self)
+        if self._acks is not None:
+            self._acks.cancel()
+        if self.session is not None:
+            session = self.session
+            await self.channel_layer.group_discard(live.agent_group(session.credential.agent_id), self.channel_name)
+            logger.info("%s disconnected (%s)", self._who(), message.get("code"))
+            self._background(agents.disconnected, session.credential.project_id, session.session_id)
+        raise StopConsumer
+
+    async def close(self, code: int) -> None:
+        """Close the connection with a code of the protocol."""
+        if not self._closed:
+            self._closed = True
+            await self.send({"type": "websocket.close", "code": code})
+
+    async def refuse(self, code: int, reason: str) -> None:
+        """Close the connection and say why in one log line."""
+        if not self._closed:
+            logger.warning("%s closed with %d: %s", self._who(), code, reason)
+            await self.close(code)
+
+    async def settle(self) -> None:
+        """Wait until everything received is committed and acknowledged."""
+        await self._settled.wait()
+
+    # Handshake
+
+    async def _hello(self, raw: bytes) -> None:
+        assert self._credential is not None
+        try:
+            hello = handshake.read_hello(raw)
+        except HandshakeRefused as refusal:
+            await self._send_unsigned(ErrorFrame(id=_new_id(), code="handshake", message=str(refusal), fatal=True))
+            await self.refuse(refusal.close_code, str(refusal))
+            return
+        now = datetime.now(UTC)
+        session, ack = handshake.open_session(self._credential, hello, uuid.uuid4().hex)
+        skew = handshake.skew_ms(hello.ts, now)
+        if not hello.worker_id:
+            live.replace_agent(self._credential.agent_id, "", session.session_id)
+        await hub.writer.call(agents.connected, self._credential, hello, session.session_id, skew)
+        self.session = session
+        await self.channel_layer.group_add(live.agent_group(self._credential.agent_id), self.channel_name)
+        self._acks = asyncio.create_task(self._send_acks())
+        await self._send_unsigned(dataclasses.replace(ack, ts=now.isoformat()))
+        logger.info("%s connected: %s %s", self._who(), hello.framework, ", ".join(hello.engines) or "no engine")
+        await self.agent_wake({})
+
+    # Frames in
+
+    async def _route(self, session: Session, opened: Opened) -> None:
+        if opened.type == "event_batch":
+            self._take_batch(session, opened)
+            return
+        route = self._routes.get(opened.type)
+        if route is None:
+            raise FrameError(f"an agent may not send {opened.type}")
+        route(session, opened, decode_payload(opened.type, opened.id, opened.ts, opened.payload()))
+
+    def _take_batch(self, session: Session, opened: Opened) -> None:
+        credential = session.credential
+        source = Source(credential.project_id, credential.agent_id)
+        verdict = hub.writer.submit(source, credential.retention_days, opened.payload_json)
+        size = len(opened.payload_json)
+        self._outstanding += size
+        self._settled.clear()
+        self._pending.put_nowait(_Pending(opened.id, opened.seq, size, verdict))
+        flow: Flow | None = self.scope.get("z4j.flow")
+        if flow is not None and not self._paused and self._outstanding > MAX_OUTSTANDING:
+            self._paused = True
+            flow.pause()
+
+    def _on_heartbeat(self, session: Session, opened: Opened, frame: Frame) -> None:
+        assert isinstance(frame, Heartbeat | AgentStatus)
+        self._background(agents.heard, session.credential, session.session_id, frame)
+
+    def _on_command_ack(self, session: Session, opened: Opened, frame: Frame) -> None:
+        assert isinstance(frame, CommandAck)
+        self._background(commands.acknowledge, session.credential.agent_id, frame.id)
+
+    def _on_command_result(self, session: Session, opened: Opened, frame: Frame) -> None:
+        assert isinstance(frame, CommandResultFrame)
+        credential = session.credential
+        self._background(commands.complete, credential.agent_id, credential.agent_name, frame)
+
+    def _on_error(self, session: Session, opened: Opened, frame: Frame) -> None:
+        assert isinstance(frame, ErrorFrame)
+        logger.warning("%s reports %s: %s", self._who(), frame.code, frame.message[:500])
+
+    def _on_nothing(self, session: Session, opened: Opened, frame: Frame) -> None:
+        """Accept a frame whose content the brain does not use yet."""
+
+    def _background(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run a domain call on the writer thread; nobody waits for it, so a failure is logged here."""
+        future = hub.writer.call(function, *args)
+        future.add_done_callback(self._log_failure)
+
+    def _log_failure(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            logger.error("%s: %s", self._who(), error, exc_info=error)
+
+    # Frames out
+
+    async def _send_acks(self) -> None:
+        """Acknowledge batches in order, after their commit; several with one ack where the agent allows it."""
+        assert self.session is not None
+        while True:
+            ready = [await self._pending.get()]
+            total = await ready[0].verdict
+            while self.session.batches and not self._pending.empty() and len(ready) < limits.MAX_IN_FLIGHT:
+                following = self._pending.get_nowait()
+                ready.append(following)
+                total += await following.verdict
+            await self._acknowledge(ready, total)
+
+    async def _acknowledge(self, ready: list[_Pending], total: Verdict) -> None:
+        assert self.session is not None
+        newest = ready[-1]
+        self._outstanding -= sum(item.size for item in ready)
+        ack = EventBatchAck(
+            id=_new_id(),
+            acked_id=newest.id,
+            received=total.received,
+            accepted=total.accepted,
+            rejected=total.rejected,
+            acked_through=newest.seq if self.session.batches else None,
+            credit=max(0, MAX_OUTSTANDING - self._outstanding) if self.session.batches else None,
+        )
+        await self._send(ack)
+        if self._paused and self._outstanding < MAX_OUTSTANDING // 2:
+            self._paused = False
+            self.scope["z4j.flow"].resume()
+        if self._pending.empty():
+            self._settled.set()
+
+    async def _send(self, frame: Frame) -> None:
+        if self.session is not None and not self._closed:
+            await self.send({"type": "websocket.send", "bytes": self.session.signer.seal(frame)})
+
+    async def _send_unsigned(self, frame: Frame) -> None:
+        if not self._closed:
+            await self.send({"type": "websocket.send", "bytes": canonical(encode(frame))})
+
+    # Messages of the channel layer
+
+    async def agent_wake(self, message: dict[str, Any]) -> None:
+        """Look for commands that wait for this agent."""
+        if self.session is None or self._closed or hub.draining:
+            return
+        session = self.session
+        frames = await hub.writer.call(
+            commands.claim, session.credential.agent_id, session.session_id, session.capabilities
+        )
+        for frame in frames:
+            await self._send(frame)
+
+    async def agent_revoked(self, message: dict[str, Any]) -> None:
+        """Close: the credential is void."""
+        await self.refuse(handshake.REVOKED, "the credential was revoked")
+
+    async def agent_replaced(self, message: dict[str, Any]) -> None:
+        """Close when a newer connection of the same nameless identity has come."""
+        session = self.session
+        if session and message["session_id"] != session.session_id and not session.hello.worker_id:
+            await self.refuse(handshake.REPLACED, "a newer connection of the same agent has come")
+
+    # Words for the log
+
+    def _peer(self) -> str:
+        client = self.scope.get("client")
+        return f"{client[0]}:{client[1]}" if client else "unknown address"
+
+    def _who(self) -> str:
+        if self._credential is None:
+            return f"agent at {self._peer()}"
+        return f"agent {self._credential.project_slug}/{self._credential.agent_name} at {self._peer()}"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
