@@ -1,0 +1,143 @@
+"""Reads the counters per minute: series of the last hour, percentiles, rates of queues."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Sum
+
+from brain.histogram import duration_of, percentile
+from brain.models import MetricMinute
+from brain.models.metric import Measure
+
+MINUTES = 60
+#: Minutes over which rates, shares and percentiles are told.
+RECENT = 15
+_MINUTE = timedelta(minutes=1)
+_HISTOGRAMS = (Measure.RUN, Measure.WAIT)
+_ENDS = (Measure.SUCCEEDED, Measure.FAILED, Measure.REVOKED, Measure.REJECTED)
+
+Series = list[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hour:
+    """The last hour of a project, one value a minute; the last minute is the one that runs."""
+
+    minutes: list[datetime]
+    counts: dict[str, Series]
+    waits: list[list[tuple[int, int]]]
+    elapsed: float
+
+    def of(self, measure: str) -> Series:
+        """Return the counts of a measure."""
+        return self.counts.get(measure) or [0] * len(self.minutes)
+
+    def total(self, *measures: str, last: int = MINUTES) -> int:
+        """Return the sum of measures over the last minutes."""
+        return sum(sum(self.of(measure)[-last:]) for measure in measures)
+
+    @property
+    def finished(self) -> Series:
+        """Tasks that ended, however they did."""
+        return [sum(values) for values in zip(*(self.of(measure) for measure in _ENDS), strict=True)]
+
+    @property
+    def finished_per_minute(self) -> float:
+        """The rate of the last quarter of an hour."""
+        return sum(self.finished[-RECENT:]) / self.elapsed
+
+    @property
+    def failure_shares(self) -> list[float | None]:
+        """The percentage of failures per minute; None where nothing ended."""
+        pairs = zip(self.of(Measure.SUCCEEDED), self.of(Measure.FAILED), strict=True)
+        return [share(failed, succeeded + failed) for succeeded, failed in pairs]
+
+    @property
+    def failure_share(self) -> float | None:
+        """The percentage of failures in the last quarter of an hour."""
+        failed = self.total(Measure.FAILED, last=RECENT)
+        return share(failed, failed + self.total(Measure.SUCCEEDED, last=RECENT))
+
+    @property
+    def wait_p95s(self) -> list[float | None]:
+        """The 95th percentile of the waits per minute, in milliseconds."""
+        return [percentile(counts, 0.95) for counts in self.waits]
+
+    @property
+    def wait_p95(self) -> float | None:
+        """The same over the last quarter of an hour."""
+        return percentile([pair for counts in self.waits[-RECENT:] for pair in counts], 0.95)
+
+    @property
+    def longest_waits(self) -> list[float | None]:
+        """The longest wait per minute, in milliseconds."""
+        return [
+            max((duration_of(bucket) for bucket, count in counts if count > 0), default=None) for counts in self.waits
+        ]
+
+
+@dataclasses.dataclass(slots=True)
+class QueueRates:
+    """What a queue did in the last quarter of an hour."""
+
+    incoming: float = 0.0
+    finished: float = 0.0
+    failed: int = 0
+    wait_p95: float | None = None
+
+
+def share(part: int, whole: int) -> float | None:
+    """Return a percentage, None of nothing."""
+    return 100 * part / whole if whole > 0 else None
+
+
+def _start(now: datetime, minutes: int) -> datetime:
+    return now.replace(second=0, microsecond=0) - (minutes - 1) * _MINUTE
+
+
+def _elapsed(now: datetime) -> float:
+    return RECENT - 1 + max(now.second, 1) / 60
+
+
+def hour(project_id: UUID, now: datetime) -> Hour:
+    """Return the counters of the last hour."""
+    start = _start(now, MINUTES)
+    rows = MetricMinute.objects.filter(project_id=project_id, minute__gte=start, minute__lte=now)
+    counts: dict[str, Series] = defaultdict(lambda: [0] * MINUTES)
+    sums = rows.exclude(measure__in=_HISTOGRAMS).values_list("minute", "measure").annotate(total=Sum("count"))
+    for minute, measure, total in sums:
+        counts[measure][(minute - start) // _MINUTE] += total
+    waits: list[list[tuple[int, int]]] = [[] for _ in range(MINUTES)]
+    histogram = rows.filter(measure=Measure.WAIT).values_list("minute", "bucket").annotate(total=Sum("count"))
+    for minute, bucket, total in histogram:
+        waits[(minute - start) // _MINUTE].append((bucket, total))
+    minutes = [start + index * _MINUTE for index in range(MINUTES)]
+    return Hour(minutes, dict(counts), waits, _elapsed(now))
+
+
+def queue_rates(project_id: UUID, now: datetime) -> dict[tuple[str, str], QueueRates]:
+    """Return the rates of the queues that did something lately, by (engine, queue)."""
+    rows = (
+        MetricMinute.objects.filter(project_id=project_id, minute__gte=_start(now, RECENT), minute__lte=now)
+        .exclude(measure=Measure.RUN)
+        .values_list("engine", "queue", "measure", "bucket")
+        .annotate(total=Sum("count"))
+    )
+    rates: dict[tuple[str, str], QueueRates] = defaultdict(QueueRates)
+    waits: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for engine, queue, measure, bucket, total in rows:
+        rate = rates[engine, queue]
+        if measure == Measure.WAIT:
+            waits[engine, queue].append((bucket, total))
+        elif measure == Measure.PUBLISHED:
+            rate.incoming += total / _elapsed(now)
+        elif measure in _ENDS:
+            rate.finished += total / _elapsed(now)
+            rate.failed += total if measure == Measure.FAILED else 0
+    for key, counts in waits.items():
+        rates[key].wait_p95 = percentile(counts, 0.95)
+    return dict(rates)

@@ -1,0 +1,1 @@
+"""Pages: each module is a view and its read-only queries."""
