@@ -1,0 +1,160 @@
+"""The page of a task."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.urls import reverse
+
+from audit.record import record
+from brain.models import Command, Event, Task
+from dashboard import timeline
+
+pytestmark = pytest.mark.django_db
+BIG = 12345678901234567890123
+
+
+def page(client, task: Task) -> str:
+    return client.get(reverse("task", args=["shop", task.pk])).text
+
+
+@pytest.fixture
+def tell(agent):
+    """Return a factory of events."""
+
+    def make(task: Task, kind: str, at: float, attempt: int = 0, worker: str = "w1", **payload: object) -> Event:
+        moment = task.created_at + timedelta(seconds=at)
+        return Event.objects.create(
+            id=uuid4(), project=task.project, agent=agent.agent, engine=task.engine, kind=f"task.{kind}", worker=worker,
+            task_id=task.task_id, occurred_at=moment, received_at=moment, payload={"attempt": attempt, **payload},
+        )  # fmt: skip
+
+    return make
+
+
+def test_big_integers_and_decimals_survive(alice, make_task, tell):
+    task = make_task(args=f"[{BIG}, 0.10]", result=f'{{"id": {BIG}1}}')
+    tell(task, "sent", 0, big=BIG + 2)
+    text = page(alice, task)
+    for number in (f"{BIG}", "0.10", f"{BIG}1", f"{BIG + 2}"):
+        assert f">{number}<" in text
+
+
+def test_redacted_values_and_why_there_is_no_replay(alice, make_task, connected):
+    text = page(
+        alice, make_task(args='["[redacted:key]"]', replayable=False, replay_reason="the arguments are redacted")
+    )
+    assert ">[redacted:key]</mark>" in text
+    assert "Cannot be replayed, because the arguments are redacted." in text
+    assert re.search(r'id="do-retry_task"[^>]*disabled', text)
+
+
+def test_events_are_in_their_true_order_whatever_the_clocks_say(alice, make_task, tell):
+    task = make_task("failed")
+    tell(task, "failed", 1, attempt=1)
+    tell(task, "started", 9, attempt=1)
+    tell(task, "retried", 3)
+    tell(task, "started", 5)
+    tell(task, "sent", 7)
+    kinds = re.findall(r"(task\.[a-z]+)</span><span class=\"muted\">attempt (\d)", page(alice, task))
+    assert kinds == [
+        ("task.sent", "1"), ("task.started", "1"), ("task.retried", "1"), ("task.started", "2"), ("task.failed", "2"),
+    ]  # fmt: skip
+
+
+def test_attempts_follow_from_the_events(make_task, tell):
+    task = make_task("failed")
+    events = [
+        tell(task, "sent", 0),
+        tell(task, "started", 1, worker="w1"),
+        tell(task, "retried", 2, worker="w1", exception="TimeoutError", exception_message="slow"),
+        tell(task, "started", 5, attempt=1, worker="w1"),
+        tell(task, "started", 9, attempt=1, worker="w2"),
+        tell(task, "failed", 12, attempt=1, worker="w2", exception="ValueError"),
+    ]
+    first, second = timeline.attempts(list(reversed(events)))
+    assert (first.state, first.workers, first.error, first.run_ms) == ("retry", ["w1"], "TimeoutError: slow", 1000)
+    assert (second.state, second.workers, second.started_twice) == ("failed", ["w1", "w2"], True)
+
+
+def test_an_event_with_an_odd_payload_breaks_nothing(alice, make_task, tell):
+    task = make_task()
+    event = tell(task, "sent", 0)
+    for payload in ([1], "text", {"attempt": "two"}, {"attempt": True}, {"attempt": -4}, None):
+        Event.objects.filter(id=event.id).update(payload=payload if payload is not None else {})
+        assert alice.get(reverse("task", args=["shop", task.pk])).status_code == 200
+
+
+def test_executed_twice_is_said(alice, make_task):
+    assert "Executed twice" in page(alice, make_task(executed_twice=True))
+    assert "Executed twice" not in page(alice, make_task())
+
+
+def test_relatives_are_linked_when_they_are_known(alice, make_task):
+    parent = make_task(name="shop.parent")
+    text = page(alice, make_task(parent_task_id=parent.task_id, root_task_id="unseen", retry_of=parent.task_id))
+    assert text.count(f'href="{reverse("task", args=["shop", parent.pk])}"') == 2
+    assert "not seen here" in text
+
+
+def command(task: Task, agent, **fields: object) -> Command:
+    return Command.objects.create(
+        **{
+            "project": task.project, "agent": agent.agent, "action": "retry_task", "engine": task.engine,
+            "target_type": "task", "target_id": f"{task.engine}:{task.task_id}", "issued_by_label": "bob@example.com",
+            "expires_at": task.created_at, **fields,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "state", ["pending", "sent", "acknowledged", "succeeded", "failed", "refused", "expired", "unknown"]
+)
+def test_commands_tell_their_true_outcome(alice, make_task, agent, state):
+    task = make_task("failed")
+    new = make_task(name="shop.again")
+    command(task, agent, state=state, error="the reason", result={"verified": "published", "task_id": new.task_id})
+    text = page(alice, task)
+    assert f'data-action="retry_task" data-state="{state}"' in text
+    assert "Verified: published" in text
+    assert "the reason" in text
+    assert reverse("task", args=["shop", new.pk]) in text
+
+
+def test_the_audit_log_is_for_those_who_may_read_it(browse, make_task):
+    task = make_task()
+    record(
+        chain_id=task.project_id,
+        actor="bob@example.com",
+        action="task.retry_task",
+        target=f"task:celery:{task.task_id}",
+    )
+    assert "task.retry_task" in page(browse("alice"), task)
+    for person in ("bob", "carol"):
+        assert 'id="audit"' not in page(browse(person), task)
+
+
+def test_an_open_page_is_sent_again_only_when_something_changed(alice, make_task, agent):
+    task = make_task("failed")
+    url = re.search(r'id="task-body"[^>]*hx-get="([^"]+)"', page(alice, task))[1]
+    assert alice.get(url).status_code == 204
+    command(task, agent)
+    answer = alice.get(url)
+    assert answer.status_code == 200
+    assert "<html" not in answer.text
+    again = re.search(r'hx-get="([^"]+)"', answer.text)[1]
+    assert alice.get(again).status_code == 204
+    Task.objects.filter(pk=task.pk).update(state="succeeded", revision=9)
+    assert 'data-state="succeeded"' in alice.get(again).text
+
+
+def test_a_task_costs_a_bounded_number_of_queries(alice, make_task, agent, tell, django_assert_max_num_queries):
+    task = make_task("failed", parent_task_id="p", root_task_id="r")
+    for index in range(20):
+        tell(task, "started", index)
+        command(task, agent, result={"task_id": f"t{index}"})
+    with django_assert_max_num_queries(15):
+        page(alice, task)
