@@ -15,12 +15,13 @@ import statistics
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-from z4j_core.frames import EventBatch, EventBatchAck
+from z4j_core.frames import EventBatchAck
+from z4j_core.signing import canonical
 
 from tests.brainprocess import BrainProcess, running_brain
 from tests.servers import Postgres
@@ -28,6 +29,8 @@ from tests.wire.peer import Peer
 
 SCENARIOS = ((100, 4), (1, 50), (500, 4))
 WINDOW = 16
+#: Events a second to make ready for, by frame size.
+GUESS = {1: 8_000, 100: 40_000, 500: 40_000}
 NAMES = ("shop.orders.charge", "shop.mail.send_receipt", "shop.media.thumbnail", "shop.reports.build")
 
 
@@ -62,19 +65,29 @@ def life(number: int) -> list[dict[str, Any]]:
     ]
 
 
-async def drive(brain: BrainProcess, credential: dict[str, str], size: int, until: float) -> Lane:
-    """Keep WINDOW batches of ``size`` events in flight on one connection until ``until``."""
+def payloads(size: int, count: int) -> list[tuple[bytes, int]]:
+    """Return ``count`` canonical batch payloads of ``size`` events, made before the clock runs."""
+    made, stock = [], []
+    for number in range(count):
+        while len(stock) < size:
+            stock += life(number)
+        batch, stock = stock[:size], stock[size:]
+        made.append((canonical({"events": batch}), size))
+    return made
+
+
+async def drive(
+    brain: BrainProcess, credential: dict[str, str], stock: list[tuple[bytes, int]], until: Callable[[], float]
+) -> Lane:
+    """Keep WINDOW batches in flight on one connection until the time is up or the stock is empty."""
     lane = Lane()
     async with Peer(brain.ws_url, credential) as peer:
         sent: deque[float] = deque()
-        stock: list[dict[str, Any]] = []
         while True:
-            while len(sent) < WINDOW and time.monotonic() < until:
-                while len(stock) < size:
-                    stock += life(lane.events + len(stock))
-                batch, stock = stock[:size], stock[size:]
+            while len(sent) < WINDOW and stock and time.monotonic() < until():
+                payload, _ = stock.pop()
                 sent.append(time.monotonic())
-                await peer.send(EventBatch(id=uuid.uuid4().hex, events=tuple(batch)))
+                await peer.socket.send(peer.signer.seal_raw("event_batch", uuid.uuid4().hex, payload))
             if not sent:
                 return lane
             frame = await peer.receive()
@@ -99,10 +112,13 @@ async def scenario(brain: BrainProcess, databases: list[psutil.Process], size: i
     credential = brain.mint(f"bench-{size}-{lanes}-{uuid.uuid4().hex[:4]}")
     assert brain.process is not None
     process = psutil.Process(brain.process.pid)
+    stock = payloads(size, int(seconds * GUESS[size] / size))
     before = (cpu_seconds([process]), cpu_seconds(databases))
     start = time.monotonic()
-    results = await asyncio.gather(*(drive(brain, credential, size, start + seconds) for _ in range(lanes)))
+    results = await asyncio.gather(*(drive(brain, credential, stock, lambda: start + seconds) for _ in range(lanes)))
     elapsed = time.monotonic() - start
+    if not stock:
+        print("  the stock ran out: the rate is a floor", flush=True)
     events = sum(lane.events for lane in results)
     waits = sorted(wait for lane in results for wait in lane.waits)
     cuts = statistics.quantiles(waits, n=100) if len(waits) > 1 else [0.0] * 99

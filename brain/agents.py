@@ -96,8 +96,8 @@ def disconnected(project_id: UUID, session_id: str) -> None:
         live.changed({project_id})
 
 
-def heard(credential: Credential, session_id: str, frame: Heartbeat | AgentStatus) -> None:
-    """Take over what a heartbeat or a status frame says."""
+def heard(credential: Credential, session_id: str, frame: Heartbeat | AgentStatus) -> bool:
+    """Take over what a heartbeat or a status frame says; False when the credential has been revoked since."""
     now = timezone.now()
     fields: dict[str, Any] = {"last_seen_at": now, "state": AgentState.ONLINE, "disconnected_at": None}
     if isinstance(frame, Heartbeat):
@@ -112,9 +112,10 @@ def heard(credential: Credential, session_id: str, frame: Heartbeat | AgentStatu
         fields["buffer_depth"] = frame.buffer_depth
     with transaction.atomic():
         AgentProcess.objects.filter(session_id=session_id).update(**fields)
-        Agent.objects.filter(id=credential.agent_id).update(last_seen_at=now)
+        valid = Agent.objects.filter(id=credential.agent_id, revoked_at=None).update(last_seen_at=now)
         if isinstance(frame, Heartbeat):
             _note_depths(credential.project_id, frame.adapter_health, now)
+    return bool(valid)
 
 
 def _accounts(loss: Mapping[str, Any]) -> dict[str, int]:
@@ -161,6 +162,12 @@ def sweep(silence: timedelta) -> int:
     count = lost.update(state=AgentState.OFFLINE, disconnected_at=now)
     live.changed(projects)
     return count
+
+
+def forget(age: timedelta) -> int:
+    """Remove processes that have been offline for longer than ``age``; return how many."""
+    gone = AgentProcess.objects.filter(state=AgentState.OFFLINE, last_seen_at__lt=timezone.now() - age)
+    return gone.delete()[0]
 
 
 def able(project_id: UUID, engine: str, action: str) -> QuerySet[AgentProcess]:

@@ -24,6 +24,8 @@ TICK = 1.0
 LEASE = timedelta(minutes=5)
 #: An agent that was silent for this long is shown as offline; three heartbeats of 30 s and some.
 SILENCE = timedelta(seconds=100)
+#: How long a process that is gone stays on the agents page.
+OFFLINE_KEPT = timedelta(days=7)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,14 +87,26 @@ def remove_expired_tasks() -> int:
     return gone
 
 
+@job(every=3600)
+def forget_old_processes() -> int:
+    """Remove agent processes that have been offline for a week: each restart of a worker makes a new one."""
+    return agents.forget(OFFLINE_KEPT)
+
+
+def register_jobs() -> None:
+    """Make sure every job has its claim row; a new one is due at once."""
+    now = timezone.now()
+    Job.objects.bulk_create([Job(name=name, next_at=now) for name in REGISTRY], ignore_conflicts=True)
+
+
 def run_due(owner: str) -> list[str]:
     """Run the jobs that are due and not taken; return their names."""
-    return [periodic.name for periodic in REGISTRY.values() if _run_one(periodic, owner)]
+    due = set(Job.objects.filter(next_at__lte=timezone.now()).values_list("name", flat=True))
+    return [periodic.name for periodic in REGISTRY.values() if periodic.name in due and _run_one(periodic, owner)]
 
 
 def _run_one(periodic: Periodic, owner: str) -> bool:
     now = timezone.now()
-    Job.objects.get_or_create(name=periodic.name, defaults={"next_at": now})
     free = Q(lease_until=None) | Q(lease_until__lte=now)
     claimed = Job.objects.filter(free, name=periodic.name, next_at__lte=now).update(
         lease_until=now + LEASE, owner=owner
@@ -130,9 +144,13 @@ class JobThread:
             self._thread.join(timeout)
 
     def _run(self) -> None:
+        registered = False
         try:
             while not self._stop.wait(TICK):
                 try:
+                    if not registered:
+                        register_jobs()
+                        registered = True
                     run_due(self._owner)
                 except Exception:
                     logger.exception("cannot run jobs")

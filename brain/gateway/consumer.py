@@ -75,6 +75,7 @@ class AgentConsumer(AsyncConsumer):
         self._settled = asyncio.Event()
         self._settled.set()
         self._acks: asyncio.Task[None] | None = None
+        self._revoking: asyncio.Future[None] | None = None
         self._routes: dict[str, Callable[[Session, Opened, Frame], None]] = {
             "heartbeat": self._on_heartbeat,
             "agent_status": self._on_heartbeat,
@@ -209,7 +210,13 @@ class AgentConsumer(AsyncConsumer):
 
     def _on_heartbeat(self, session: Session, opened: Opened, frame: Frame) -> None:
         assert isinstance(frame, Heartbeat | AgentStatus)
-        self._background(agents.heard, session.credential, session.session_id, frame)
+        heard = self._background(agents.heard, session.credential, session.session_id, frame)
+        heard.add_done_callback(self._close_if_revoked)
+
+    def _close_if_revoked(self, heard: asyncio.Future[bool]) -> None:
+        """Cover a revocation whose message was lost, or came from a process without a channel layer to us."""
+        if not heard.cancelled() and heard.exception() is None and not heard.result():
+            self._revoking = asyncio.ensure_future(self.agent_revoked({}))
 
     def _on_command_ack(self, session: Session, opened: Opened, frame: Frame) -> None:
         assert isinstance(frame, CommandAck)
@@ -227,10 +234,11 @@ class AgentConsumer(AsyncConsumer):
     def _on_nothing(self, session: Session, opened: Opened, frame: Frame) -> None:
         """Accept a frame whose content the brain does not use yet."""
 
-    def _background(self, function: Callable[..., Any], *args: Any) -> None:
+    def _background(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run a domain call on the writer thread; nobody waits for it, so a failure is logged here."""
         future = hub.writer.call(function, *args)
         future.add_done_callback(self._log_failure)
+        return future
 
     def _log_failure(self, future: asyncio.Future[Any]) -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
@@ -241,7 +249,7 @@ class AgentConsumer(AsyncConsumer):
     async def _send_acks(self) -> None:
         """Acknowledge batches in order, after their commit; several with one ack where the agent allows it."""
         assert self.session is not None
-        while True:
+        while not self._closed:
             ready = [await self._pending.get()]
             total = await ready[0].verdict
             while self.session.batches and not self._pending.empty() and len(ready) < limits.MAX_IN_FLIGHT:

@@ -13,13 +13,15 @@ from z4j_core.errors import FrameError
 from z4j_core.text import clean_text
 
 from brain.ingest.decode import Incoming, Rejected, decode_batch
-from brain.ingest.store import Contention, Group, Source, Store
+from brain.ingest.store import Group, Source, Store
 from brain.models import Quarantine
 
 logger = logging.getLogger("z4j.ingest")
 
 QUARANTINE_BYTES = 8 * 1024
 MAX_PAUSE = 5.0
+#: SQLSTATE classes that speak of the content: data exception, constraint, program limit (nesting, index row).
+_CONTENT_CLASSES = frozenset({"22", "23", "54"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,14 +83,19 @@ class Committer:
                     )
                     _quarantine(group, now)
                 return
-            except (DataError, IntegrityError, Contention) as error:
-                self._narrow(group, now, error)
-                return
             except Error as error:
+                if _refused(error):
+                    self._narrow(group, now, error)
+                    return
                 logger.warning("cannot write to the database, trying again in %.1f s: %s", delay, error)
                 connection.close()
                 self._pause(delay)
                 delay = min(delay * 2, MAX_PAUSE)
+            except Exception as error:
+                # A fault of ours with this content: it costs the event that has it, not everyone's stream.
+                logger.exception("cannot write a group of %d batches as one", len(group))
+                self._narrow(group, now, error)
+                return
 
     def _narrow(self, group: list[Batch], now: datetime, error: Exception) -> None:
         """Write what can be written alone, so that one bad event costs only itself."""
@@ -108,8 +115,16 @@ class Committer:
             single = dataclasses.replace(batch, accepted=[event], rejected=[])
             self._write([single], now)
             batch.accepted += single.accepted
-        _quarantine_only(batch, now)
+        self._write([dataclasses.replace(batch, accepted=[])], now)
         batch.rejected += [Rejected("refused by the database", "")] * (len(events) - len(batch.accepted))
+
+
+def _refused(error: Error) -> bool:
+    """Tell whether the database refused the content (it will again) or was not able to take anything now."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    state = getattr(error.__cause__, "sqlstate", None) or ""
+    return state[:2] in _CONTENT_CLASSES
 
 
 def _decode(batch: Batch, now: datetime) -> None:
@@ -123,11 +138,6 @@ def _decode(batch: Batch, now: datetime) -> None:
     except FrameError as error:
         content = batch.payload_json[:QUARANTINE_BYTES].decode("utf-8", "replace")
         batch.rejected = [Rejected(str(error)[:500], content)]
-
-
-def _quarantine_only(batch: Batch, now: datetime) -> None:
-    with transaction.atomic():
-        _quarantine([batch], now)
 
 
 def _quarantine(group: list[Batch], now: datetime) -> None:

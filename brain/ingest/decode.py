@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 from z4j_core import limits
 from z4j_core.errors import FrameError
-from z4j_core.frames import parse_json
+from z4j_core.frames import check_depth, parse_json
 from z4j_core.text import clean_json
 
 from brain.event_ids import event_id
@@ -149,7 +149,7 @@ def decode_batch(
     for raw in raws:
         try:
             accepted.append(_decode_event(raw, project_id, now, earliest))
-        except (msgspec.DecodeError, FrameError, RecursionError, OverflowError) as error:
+        except (msgspec.DecodeError, FrameError, RecursionError, OverflowError, ValueError) as error:
             rejected.append(Rejected(str(error)[:500], bytes(raw).decode("utf-8", "replace")))
     return accepted, rejected
 
@@ -183,6 +183,7 @@ def _decode_event(raw: msgspec.Raw, project_id: UUID, now: datetime, earliest: d
     elif occurred_at > now + _FUTURE:
         occurred_at, flags = _midnight(now), "clock-ahead"
     payload = bytes(event.data).decode("utf-8")
+    check_depth(payload)
     return Incoming(
         id=event_id(project_id, event.id, occurred_at),
         kind=clip(event.kind, 64),

@@ -181,3 +181,54 @@ def test_arguments_keep_exact_integers_and_say_whether_they_can_be_replayed(inge
 def test_between_reads_the_window_only(ingest):
     ingest(life("t1"))
     assert Event.objects.between(NOW, NOW + timedelta(seconds=2)).count() == 2
+
+
+def test_deep_nesting_costs_only_its_event(ingest):
+    deep: dict = {}
+    for _ in range(400):
+        deep = {"a": deep}
+    (batch,) = ingest([life("t1")[0], event("sent", "t2", note=deep), life("t3")[0]])
+    assert (batch.verdict.accepted, batch.verdict.rejected) == (2, 1)
+    assert "nested" in Quarantine.objects.get().reason
+
+
+def test_what_the_database_refuses_is_found_event_by_event(ingest, monkeypatch):
+    from django.db import DataError
+
+    from brain.ingest.store import Store
+
+    write = Store.write
+
+    def refuse(store, group):
+        if any(incoming.task_id == "bad" for _, incoming in group.events):
+            raise DataError("no such thing")
+        write(store, group)
+
+    monkeypatch.setattr(Store, "write", refuse)
+    first, second = ingest([*life("t1"), event("sent", "bad"), *life("t2")], life("t3"))
+    assert (first.verdict.accepted, first.verdict.rejected) == (8, 1)
+    assert (second.verdict.accepted, second.verdict.rejected) == (4, 0)
+    quarantined = Quarantine.objects.get()
+    assert "no such thing" in quarantined.reason
+    assert Task.objects.count() == 3
+
+
+def test_while_the_database_is_away_nothing_is_given_up(agent, monkeypatch):
+    from django.db import OperationalError
+
+    from brain.ingest import Batch, Committer, Source
+    from brain.ingest.store import Store
+
+    write, pauses = Store.write, []
+
+    def sometimes(store, group):
+        if len(pauses) < 3:
+            raise OperationalError("the database is starting up")
+        write(store, group)
+
+    monkeypatch.setattr(Store, "write", sometimes)
+    batch = Batch(Source(agent.agent.project_id, agent.agent.id), 30, payload(life("t1")))
+    Committer(pause=pauses.append).commit([batch])
+    assert len(pauses) == 3
+    assert batch.verdict.accepted == 4
+    assert Event.objects.count() == 4

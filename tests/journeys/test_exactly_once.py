@@ -44,7 +44,9 @@ async def pour(url: str, credential: dict[str, str], batches: list[list[dict]]) 
 async def test_twice_shuffled_over_three_connections_is_once(database, request):
     url = ""
     if database == "postgresql":
-        url = request.getfixturevalue("postgres").create(f"once{uuid.uuid4().hex[:8]}")
+        server, name = request.getfixturevalue("postgres"), f"once{uuid.uuid4().hex[:8]}"
+        server.create(name)
+        url = server.socket_url(name)
     doubled = history() * 2
     random.Random(SEED).shuffle(doubled)
     batches = [doubled[start : start + 73] for start in range(0, len(doubled), 73)]

@@ -14,7 +14,7 @@ from z4j_core import limits
 from z4j_core.frames import CommandAck, EventBatch, Heartbeat, Hello, encode
 from z4j_core.signing import Binding, Signer, canonical, secret_text
 
-from tests.brainprocess import BrainProcess, running_brain
+from tests.brainprocess import BrainProcess, eventually, running_brain
 from tests.conftest import life
 from tests.wire.peer import Peer
 
@@ -224,3 +224,20 @@ async def test_sigterm_writes_and_acknowledges_what_was_received_then_closes_wit
         stored = own.query("Event.objects.count()")
         assert stored >= acked * 4
         assert "Traceback" not in own.text(), own.text()
+
+
+async def test_a_revoked_credential_is_closed_with_4003_and_then_refused_with_4401(brain):
+    credential = brain.mint("to-revoke")
+    async with Peer(brain.ws_url, credential) as peer:
+        brain.query("Agent.objects.filter(name='to-revoke').update(revoked_at=Now())")
+        await peer.send(Heartbeat(id="1"))
+        assert await asyncio.wait_for(peer.closed(), 10) == 4003
+    assert await refused(brain, credential, None) == 4401
+
+
+def test_the_brain_shows_its_own_process_under_project_z4j():
+    with running_brain(Z4J_SELF_AGENT="true") as own:
+        find = "list(AgentProcess.objects.filter(project__slug='z4j').values_list('framework', 'state'))"
+        eventually(lambda: own.query(find) == [["django", "online"]], timeout=20, interval=0.5)
+        assert own.stop() == 0
+        assert "Traceback" not in own.text()

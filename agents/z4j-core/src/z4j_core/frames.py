@@ -317,7 +317,7 @@ def parse_json(raw: bytes | str, *, max_bytes: int = limits.MAX_FRAME_BYTES) -> 
         raise FrameTooLarge(f"the frame has {size} bytes, the limit is {max_bytes}")
     try:
         text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
-        _check_depth(text)
+        check_depth(text)
         document = json.loads(text, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise FrameError("the frame is not UTF-8") from error
@@ -336,7 +336,8 @@ def _refuse_constant(name: str) -> None:
 _NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
-def _check_depth(text: str) -> None:
+def check_depth(text: str) -> None:
+    """Raise ``ValueError`` for JSON text nested deeper than the wire allows."""
     # Nesting cannot be deeper than the number of opening brackets, so the common flat frame is only counted.
     if text.count("{") + text.count("[") <= limits.MAX_DEPTH:
         return
