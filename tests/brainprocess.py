@@ -100,7 +100,8 @@ class BrainProcess:
 
     def query(self, expression: str) -> Any:
         """Evaluate an expression over the models in a fresh process; the result must be JSON."""
-        names = "import json; from brain.models import *; from django.db.models import *; from django.db.models.functions import Now"
+        names = "import json; from brain.models import *; from django.db.models import *"
+        names += "; from django.db.models.functions import Now"
         code = f"{names}; print('=>' + json.dumps({expression}))"
         output = self.manage("shell", "-v0", "-c", code)
         match = re.search(r"^=>(.*)$", output, re.MULTILINE)
