@@ -22,14 +22,14 @@ def milliseconds(moment: datetime) -> int:
     return max(0, min((moment - _EPOCH) // _MILLISECOND, _MAX_MILLISECONDS))
 
 
-def event_id(project_id: UUID, agent_event_id: str, occurred_at: datetime) -> UUID:
-    """Return the id under which an event is stored.
+def event_id(project_id: UUID, agent_event_id: str, occurred_at: datetime) -> str:
+    """Return the id under which an event is stored, as the 32 hexadecimal digits of a UUID.
 
     ``agent_event_id`` is the id the agent gave it, unique within the project; ``occurred_at`` its time, clamped.
     """
     digest = hashlib.blake2b(agent_event_id.encode("utf-8", "replace"), key=project_id.bytes, digest_size=10).digest()
     value = (milliseconds(occurred_at) << 80) | int.from_bytes(digest, "big")
-    return UUID(int=(value & _CLEAR) | _VERSION_AND_VARIANT)
+    return f"{(value & _CLEAR) | _VERSION_AND_VARIANT:032x}"
 
 
 def floor(moment: datetime) -> UUID:

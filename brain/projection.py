@@ -163,14 +163,19 @@ def _join_attempt(into: Facts, other: Facts) -> None:
     into.worker = _fuller(into.worker, other.worker)
     into.told_run_ms = _greatest(into.told_run_ms, other.told_run_ms)
     into.result = _fuller(into.result, other.result)
-    into.error = max(into.error, other.error, key=_error_key)
+    if into.error != other.error:
+        into.error = max(into.error, other.error, key=_error_key)
 
 
 def _better_name(one: str, other: str) -> str:
+    if one == other:
+        return one
     return max(one, other, key=lambda name: (not is_placeholder(name), len(name), name))
 
 
 def _fuller(one: str, other: str) -> str:
+    if one == other:
+        return one
     return max(one, other, key=lambda text: (len(text), text))
 
 

@@ -101,7 +101,7 @@ class Told:
 class Incoming:
     """One event, ready to be stored."""
 
-    id: UUID
+    id: str
     kind: str
     engine: str
     task_id: str
@@ -175,7 +175,7 @@ def _decode_event(raw: msgspec.Raw, project_id: UUID, now: datetime, earliest: d
     occurred_at, flags = event.occurred_at, ""
     if occurred_at.tzinfo is None:
         occurred_at, flags = occurred_at.replace(tzinfo=UTC), "no-zone"
-    else:
+    elif occurred_at.tzinfo is not UTC:
         occurred_at = occurred_at.astimezone(UTC)
     # A clamped key keeps to the day, so that the event sent again within it is still the same event.
     if occurred_at < earliest:
@@ -272,6 +272,8 @@ def _text(raw: msgspec.Raw) -> str:
 def _aware(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
+    if moment.tzinfo is UTC:
+        return moment
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

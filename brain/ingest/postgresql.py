@@ -47,7 +47,7 @@ class PostgreSQL(Database):
         stage = self._copy(cursor, EVENT_TABLE, EVENT_COLUMNS, rows)
         cursor.execute(
             f"WITH new AS (INSERT INTO {EVENT_TABLE} ({_EVENT_LIST}) "  # noqa: S608
-            f"SELECT DISTINCT ON (id) {_EVENT_LIST} FROM {stage} ORDER BY id "
+            f"SELECT {_EVENT_LIST} FROM {stage} ORDER BY id "
             "ON CONFLICT DO NOTHING RETURNING agent_id) SELECT agent_id, count(*) FROM new GROUP BY agent_id"
         )
         return dict(cursor.fetchall())

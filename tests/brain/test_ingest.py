@@ -232,3 +232,8 @@ def test_while_the_database_is_away_nothing_is_given_up(agent, monkeypatch):
     assert len(pauses) == 3
     assert batch.verdict.accepted == 4
     assert Event.objects.count() == 4
+
+
+def test_the_agents_own_sequence_number_is_kept(ingest):
+    ingest([event("sent", "t1", _z4j={"epoch": "ab", "seq": 41})])
+    assert Event.objects.get().seq == 41
