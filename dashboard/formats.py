@@ -11,8 +11,9 @@ def number(value: float | None) -> str:
     """Return a count with thousands separators; small fractions keep one decimal."""
     if value is None:
         return "—"
-    if isinstance(value, float) and abs(value) < 100 and round(value, 1) != int(value):
-        return f"{value:,.1f}"
+    tenths = round(value, 1)
+    if abs(tenths) < 100 and tenths != int(tenths):
+        return f"{tenths:,.1f}"
     return f"{round(value):,}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -41,11 +42,16 @@ class Demo:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.port = port(7700)
-        self.url = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.broker = ValkeyServer(port=port(16379))
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.lock = (state / "lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"z4j demo: one is already running with {state}; stop it first, or give another --state")
+        self.port = port(7700)
+        self.url = f"http://127.0.0.1:{self.port}"
         for leftover in ("home", "agents"):
             shutil.rmtree(state / leftover, ignore_errors=True)
         self.password = self._remembered_password()
