@@ -24,7 +24,7 @@ def test_durations(milliseconds, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "—"), (0, "0"), (0.0, "0"), (1234567, "1,234,567"), (3.25, "3.2"), (99.96, "100.0"), (1234.5, "1,234")],
+    [(None, "—"), (0, "0"), (0.0, "0"), (1234567, "1,234,567"), (3.25, "3.2"), (99.96, "100"), (1234.5, "1,234")],
 )
 def test_numbers(value, text):
     assert formats.number(value) == text
