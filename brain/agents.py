@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,13 +12,18 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from z4j_core import limits
-from z4j_core.frames import AgentStatus, Heartbeat, Hello
+from z4j_core.errors import FrameError
+from z4j_core.frames import AgentStatus, Heartbeat, Hello, parse_json
 from z4j_core.text import clean_json, clean_text
 
 from brain import live, tokens
 from brain.models import Agent, AgentProcess, Queue
 from brain.states import AgentState
 
+#: What is read of a process's capabilities.
+MAX_ENGINES, MAX_ACTIONS = 32, 100
+#: Queues whose depth is taken from one heartbeat.
+MAX_QUEUES = 500
 #: Processes one credential may have connected at a time; beyond it connections are refused with 4429.
 MAX_PROCESSES = 1000
 
@@ -54,6 +58,15 @@ def authenticate(token: str) -> Credential | None:
     )
 
 
+def announced(hello: Hello) -> dict[str, frozenset[str]]:
+    """Return the actions a process announces, by engine; what cannot be one is passed over."""
+    return {
+        _name(engine): frozenset(one for one in actions[:MAX_ACTIONS] if isinstance(one, str) and one.isidentifier())
+        for engine, actions in list(hello.capabilities.items())[:MAX_ENGINES]
+        if isinstance(actions, list)
+    }
+
+
 def connected(credential: Credential, hello: Hello, session_id: str, skew_ms: int | None) -> None:
     """Note a new connection; an older row of the same identity becomes this one."""
     now = timezone.now()
@@ -74,10 +87,10 @@ def connected(credential: Credential, hello: Hello, session_id: str, skew_ms: in
             "agent_version": _name(hello.agent_version)[:64],
             "release": _name(host.get("release"))[:100],
             "environment": _name(host.get("environment"))[:64],
-            "engines": list(hello.engines),
-            "schedulers": list(hello.schedulers),
-            "capabilities": clean_json(hello.capabilities),
-            "features": list(hello.runtime_features),
+            "engines": clean_json(hello.engines),
+            "schedulers": clean_json(hello.schedulers),
+            "capabilities": {_name(engine): sorted(actions) for engine, actions in announced(hello).items()},
+            "features": clean_json(hello.runtime_features),
             "clock_skew_ms": skew_ms,
             "connected_at": now,
             "last_seen_at": now,
@@ -110,11 +123,12 @@ def heard(credential: Credential, session_id: str, frame: Heartbeat | AgentStatu
             )
     else:
         fields["buffer_depth"] = frame.buffer_depth
+    # In the order the store writes them, queues before the agent, so that the two never wait for each other.
     with transaction.atomic():
         AgentProcess.objects.filter(session_id=session_id).update(**fields)
-        valid = Agent.objects.filter(id=credential.agent_id, revoked_at=None).update(last_seen_at=now)
         if isinstance(frame, Heartbeat):
             _note_depths(credential.project_id, frame.adapter_health, now)
+        valid = Agent.objects.filter(id=credential.agent_id, revoked_at=None).update(last_seen_at=now)
     return bool(valid)
 
 
@@ -134,24 +148,42 @@ def _accounts(loss: Mapping[str, Any]) -> dict[str, int]:
 
 def _note_depths(project_id: UUID, health: Mapping[str, Any], now: datetime) -> None:
     """Take over queue depths: ``<engine>.queue_depths`` is JSON inside a string (wire protocol, section 2)."""
-    for key, value in health.items():
+    rows = [
+        Queue(project_id=project_id, engine=engine, name=name, depth=depth, depth_at=now)
+        for (name, engine), depth in sorted(_depths(health).items())[:MAX_QUEUES]
+    ]
+    if rows:
+        Queue.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["project", "name", "engine"],
+            update_fields=["depth", "depth_at"],
+        )
+
+
+def _depths(health: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    """Return the depths a heartbeat tells, by queue and engine; what is not a depth is passed over."""
+    found: dict[tuple[str, str], int] = {}
+    for key, value in list(health.items())[: limits.MAX_LIST]:
         engine, _, what = key.partition(".")
         if what != "queue_depths" or not isinstance(value, str):
             continue
         try:
-            depths = json.loads(value)
-        except ValueError:
+            depths = parse_json(value)
+        except FrameError:
             continue
-        if not isinstance(depths, dict):
-            continue
-        for name, depth in list(depths.items())[: limits.MAX_LIST]:
-            if isinstance(depth, int) and 0 <= depth <= limits.MAX_INT:
-                Queue.objects.update_or_create(
-                    project_id=project_id,
-                    engine=engine[:32],
-                    name=_name(name),
-                    defaults={"depth": depth, "depth_at": now},
-                )
+        for name, depth in depths.items():
+            if isinstance(depth, int) and not isinstance(depth, bool) and 0 <= depth <= limits.MAX_INT:
+                found[_name(name), clean_text(engine)[:32]] = depth
+    return found
+
+
+def touch(session_ids: list[str]) -> None:
+    """Note that these connections were heard now: events count as much as heartbeats."""
+    now = timezone.now()
+    for start in range(0, len(session_ids), 500):
+        part = session_ids[start : start + 500]
+        AgentProcess.objects.filter(session_id__in=part, state=AgentState.ONLINE).update(last_seen_at=now)
 
 
 def sweep(silence: timedelta) -> int:

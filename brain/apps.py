@@ -12,5 +12,5 @@ class BrainConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from brain import checks  # noqa: F401, PLC0415 - checks register on import, which needs the app registry
+        """Register the system checks and the receivers of sign-in signals."""
+        from brain import accounts, checks  # noqa: F401, PLC0415 - both register on import, which needs the apps

@@ -70,7 +70,8 @@ def mint_setup_token() -> str | None:
     token = secrets.token_urlsafe(32)
     now = timezone.now()
     with transaction.atomic():
-        SetupToken.objects.filter(used_at=None).delete()
+        # A link that was printed a moment ago, perhaps by another brain, stays good: the first claim ends them all.
+        SetupToken.objects.filter(expires_at__lte=now).delete()
         SetupToken.objects.create(digest=tokens.digest(token), created_at=now, expires_at=now + SETUP_LIFETIME)
     return token
 

@@ -15,14 +15,16 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 from z4j_core.actions import ACTIONS
-from z4j_core.frames import CommandFrame, CommandResultFrame
+from z4j_core.errors import FrameError
+from z4j_core.frames import CommandFrame, CommandResultFrame, parse_json
+from z4j_core.text import clean_json, clean_text
 
 from audit.record import record
 from brain import agents, live
 from brain.errors import Conflict, InvalidInput, PermissionDenied
 from brain.models import Command, Project, Task, User
 from brain.permissions import require
-from brain.states import CommandState, TaskState, may_become
+from brain.states import WAITING_STATES, CommandState, TaskState, may_become
 
 #: How long a command may wait for its agent before it expires.
 DELIVERY_DEADLINE = timedelta(seconds=60)
@@ -54,16 +56,38 @@ def offers(task: Task, permissions: frozenset[str]) -> list[Offer]:
 def _obstacle(task: Task, action: str, permissions: frozenset[str]) -> str:
     if action not in permissions:
         return "Your role does not allow this."
-    if action == "retry_task":
-        if not task.replayable:
-            return f"Cannot be replayed: {task.replay_reason or 'its arguments were not captured'}."
-        if not task.is_finished:
-            return "It has not ended yet."
-    if action == "cancel_task" and task.is_finished:
-        return "It has ended already."
+    reason = _unfit_for_retry(task) if action == "retry_task" else _unfit_for_cancel(task)
+    if reason:
+        return reason
     if not agents.able(task.project_id, task.engine, action).exists():
         return f"No connected agent can do this on {task.engine} now."
     return ""
+
+
+def _unfit_for_retry(task: Task) -> str:
+    if not task.replayable:
+        return f"Cannot be replayed: {task.replay_reason or 'its arguments were not captured'}."
+    return "" if task.is_finished else "It has not ended yet."
+
+
+def _unfit_for_cancel(task: Task) -> str:
+    if task.is_finished:
+        return "It has ended already."
+    return "Cancelled already: workers discard it when its time comes." if _cancelled(task) else ""
+
+
+def _cancelled(task: Task) -> bool:
+    """Tell whether workers have confirmed to discard a task that waits."""
+    return (
+        task.state in WAITING_STATES
+        and Command.objects.filter(
+            project_id=task.project_id,
+            target_type="task",
+            target_id=f"{task.engine}:{task.task_id}",
+            action="cancel_task",
+            state=CommandState.SUCCEEDED,
+        ).exists()
+    )
 
 
 def issue_for_task(project: Project, task: Task, action: str, user: User) -> Command:
@@ -121,8 +145,11 @@ def issue_for_task(project: Project, task: Task, action: str, user: User) -> Com
 def _parameters(task: Task, action: str) -> dict[str, Any]:
     parameters: dict[str, Any] = {"task_id": task.task_id, "engine": task.engine, "task_name": task.name}
     if action == "retry_task":
-        parameters["override_args"] = json.loads(task.args or "[]")
-        parameters["override_kwargs"] = json.loads(task.kwargs or "{}")
+        try:
+            parameters["override_args"] = json.loads(task.args or "[]")
+            parameters["override_kwargs"] = json.loads(task.kwargs or "{}")
+        except ValueError as error:
+            raise Conflict("Cannot be replayed: its arguments cannot be read back exactly.") from error
         if task.queue:
             parameters["queue"] = task.queue
         if task.priority is not None:
@@ -175,7 +202,9 @@ def complete(agent_id: UUID, agent_name: str, frame: CommandResultFrame) -> bool
     new = CommandState.SUCCEEDED if frame.status == "success" else CommandState.FAILED
     with transaction.atomic():
         rows = Command.objects.filter(id=identifier, agent_id=agent_id, state__in=may_become(new))
-        ended = rows.update(state=new, finished_at=timezone.now(), result=frame.result, error=frame.error or "")
+        ended = rows.update(
+            state=new, finished_at=timezone.now(), result=_storable(frame.result), error=clean_text(frame.error or "")
+        )
         if not ended:
             return False
         command = Command.objects.get(id=identifier)
@@ -189,6 +218,14 @@ def complete(agent_id: UUID, agent_name: str, frame: CommandResultFrame) -> bool
         )
     live.changed({command.project_id})
     return True
+
+
+def _storable(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a result as the database can hold it: an answer that cannot be kept must not cost the outcome."""
+    try:
+        return parse_json(json.dumps(clean_json(result), allow_nan=False)) if result is not None else None
+    except (FrameError, ValueError, RecursionError):
+        return {"note": "the agent's answer could not be stored"}
 
 
 def expire() -> int:

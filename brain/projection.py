@@ -67,6 +67,12 @@ class Facts:
         return TaskState.RETRY if self.attempt > 0 and waiting else state
 
     @property
+    def first_at(self) -> datetime | None:
+        """The earliest moment that is known of the task."""
+        moments = (self.published_at, self.queued_at, self.received_at, self.started_at, self.finished_at)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    @property
     def executed_twice(self) -> bool:
         """Whether one attempt was started more than once: the engine delivered the message again."""
         if self.started_at is None or self.last_started_at is None:

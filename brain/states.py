@@ -37,6 +37,7 @@ KIND_STATE: dict[str, TaskState] = {
     EventKind.SUCCEEDED: TaskState.SUCCEEDED,
 }
 
+WAITING_STATES = frozenset({TaskState.PENDING, TaskState.RECEIVED, TaskState.RETRY})
 TERMINAL_STATES = frozenset({TaskState.REVOKED, TaskState.FAILED, TaskState.REJECTED, TaskState.SUCCEEDED})
 
 

@@ -48,11 +48,20 @@ class BrainProcess:
 
     def start(self) -> BrainProcess:
         """Start it and wait until it answers."""
+        self.launch()
+        return self.wait()
+
+    def launch(self) -> None:
+        """Start it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "manage.py"), "serve", "--port", str(self.port)],
                 env=self.environment, stdout=log, stderr=log, cwd=ROOT,
             )  # fmt: skip
+
+    def wait(self) -> BrainProcess:
+        """Wait until it answers. Raises ``RuntimeError`` with its log when it ends or takes too long."""
+        assert self.process is not None
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -104,6 +104,9 @@ LOGOUT_REDIRECT_URL = "login"
 
 # A stranger who guesses locks out the pair of account and address, never the account's owner elsewhere.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+# The login form says "username" whatever the model calls it; one address in any spelling is one account.
+AXES_USERNAME_FORM_FIELD = "username"
+AXES_USERNAME_CALLABLE = "brain.accounts.login_name"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 0.25
 AXES_LOCKOUT_TEMPLATE = "dashboard/locked.html"

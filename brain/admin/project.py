@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from audit.record import record
@@ -44,6 +45,15 @@ class ProjectAdmin(admin.ModelAdmin):
             detail={"changed": sorted(form.changed_data)},
         )
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Save the members with an audit entry for each one that changed."""
+        super().save_formset(request, form, formset, change)
+        changed = [membership for membership, _ in formset.changed_objects]
+        for membership in [*formset.new_objects, *changed]:
+            _record(request, membership, "membership.set", {"role": membership.role})
+        for membership in formset.deleted_objects:
+            _record(request, membership, "membership.remove", {})
+
 
 @admin.register(Membership)
 class MembershipAdmin(admin.ModelAdmin):
@@ -57,13 +67,20 @@ class MembershipAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
         """Save with an audit entry."""
         super().save_model(request, obj, form, change)
-        self._record(request, obj, "membership.set", {"role": obj.role})
+        _record(request, obj, "membership.set", {"role": obj.role})
 
     def delete_model(self, request: HttpRequest, obj: Membership) -> None:
         """Delete with an audit entry."""
-        self._record(request, obj, "membership.remove", {})
+        _record(request, obj, "membership.remove", {})
         super().delete_model(request, obj)
 
-    def _record(self, request: HttpRequest, obj: Membership, action: str, detail: dict[str, Any]) -> None:
-        target = f"user:{obj.user.email}"
-        record(chain_id=obj.project_id, actor=str(request.user), action=action, target=target, detail=detail)
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        """Delete several, with an audit entry each."""
+        for membership in queryset.select_related("user"):
+            _record(request, membership, "membership.remove", {})
+        super().delete_queryset(request, queryset)
+
+
+def _record(request: HttpRequest, membership: Membership, action: str, detail: dict[str, Any]) -> None:
+    target = f"user:{membership.user.email}"
+    record(chain_id=membership.project_id, actor=str(request.user), action=action, target=target, detail=detail)

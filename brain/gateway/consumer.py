@@ -39,6 +39,8 @@ logger = logging.getLogger("z4j.gateway")
 
 #: Bytes of unacknowledged batches after which a connection is not read from until half of them are written.
 MAX_OUTSTANDING = limits.MIB
+#: Domain calls of a connection (heartbeats, results) that may wait for the writer before it is not read from.
+MAX_CALLS = 64
 
 
 class Flow(Protocol):
@@ -70,12 +72,15 @@ class AgentConsumer(AsyncConsumer):
         self._credential: agents.Credential | None = None
         self._closed = False
         self._outstanding = 0
+        self._calls = 0
         self._paused = False
+        self._beats: dict[str, Frame] = {}
+        self._claiming: asyncio.Future[None] | None = None
         self._pending: asyncio.Queue[_Pending] = asyncio.Queue()
         self._settled = asyncio.Event()
         self._settled.set()
         self._acks: asyncio.Task[None] | None = None
-        self._revoking: asyncio.Future[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
         self._routes: dict[str, Callable[[Session, Opened, Frame], None]] = {
             "heartbeat": self._on_heartbeat,
             "agent_status": self._on_heartbeat,
@@ -88,29 +93,43 @@ class AgentConsumer(AsyncConsumer):
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Route a message to its method. Unlike Channels' own, it visits no database thread for each frame."""
         handler = getattr(self, message["type"].replace(".", "_"), None)
-        if handler is not None:
+        if handler is None:
+            return
+        try:
             await handler(message)
+        except StopConsumer:
+            raise
+        except Exception as error:
+            # The outermost frame loop: whatever a peer sent, it costs that peer's connection only.
+            await self.fail(error)
+            if message["type"] == "websocket.disconnect":
+                raise StopConsumer from error
 
     # Connection
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
-        """Authenticate; refusals come as close codes after the upgrade."""
+        """Authenticate; refusals come as close codes after the upgrade. Nothing is read from a stranger meanwhile."""
+        self._stop_reading()
         try:
             token = handshake.bearer(self.scope["headers"])
-            if token is None:
-                logger.warning("%s refused: it carries an Origin or a Cookie, so it is a browser", self._peer())
-                await self.send({"type": "websocket.close"})
-                return
-            await self.send({"type": "websocket.accept"})
-            hub.joined(self)
-            if hub.draining:
-                await self.close(handshake.RESTARTING)
-                return
-            self._credential = handshake.admit(await hub.writer.call(agents.authenticate, token))
         except HandshakeRefused as refusal:
-            if self not in hub.connections:
-                await self.send({"type": "websocket.accept"})
+            await self.send({"type": "websocket.accept"})
             await self.refuse(refusal.close_code, str(refusal))
+            return
+        if token is None:
+            logger.warning("%s refused: it carries an Origin or a Cookie, so it is a browser", self._peer())
+            await self.send({"type": "websocket.close"})
+            return
+        await self.send({"type": "websocket.accept"})
+        hub.joined(self)
+        if hub.draining:
+            await self.close(handshake.RESTARTING)
+            return
+        try:
+            self._credential = handshake.admit(await hub.read(agents.authenticate, token))
+        except HandshakeRefused as refusal:
+            await self.refuse(refusal.close_code, str(refusal))
+        self._read_on()
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         """Take one frame."""
@@ -157,6 +176,11 @@ class AgentConsumer(AsyncConsumer):
             logger.warning("%s closed with %d: %s", self._who(), code, reason)
             await self.close(code)
 
+    async def fail(self, error: BaseException) -> None:
+        """Close after a fault of ours (4012: come again), leaving one traceback in the log."""
+        logger.error("%s closed: %s", self._who(), error, exc_info=error)
+        await self.close(handshake.RESTARTING)
+
     async def settle(self) -> None:
         """Wait until everything received is committed and acknowledged."""
         await self._settled.wait()
@@ -180,6 +204,7 @@ class AgentConsumer(AsyncConsumer):
         self.session = session
         await self.channel_layer.group_add(live.agent_group(self._credential.agent_id), self.channel_name)
         self._acks = asyncio.create_task(self._send_acks())
+        self._acks.add_done_callback(self._acks_ended)
         await self._send_unsigned(dataclasses.replace(ack, ts=now.isoformat()))
         logger.info("%s connected: %s %s", self._who(), hello.framework, ", ".join(hello.engines) or "no engine")
         await self.agent_wake({})
@@ -203,20 +228,27 @@ class AgentConsumer(AsyncConsumer):
         self._outstanding += size
         self._settled.clear()
         self._pending.put_nowait(_Pending(opened.id, opened.seq, size, verdict))
-        flow: Flow | None = self.scope.get("z4j.flow")
-        if flow is not None and not self._paused and self._outstanding > MAX_OUTSTANDING:
-            self._paused = True
-            flow.pause()
+        if self._outstanding > MAX_OUTSTANDING:
+            self._stop_reading()
 
     def _on_heartbeat(self, session: Session, opened: Opened, frame: Frame) -> None:
         assert isinstance(frame, Heartbeat | AgentStatus)
-        heard = self._background(agents.heard, session.credential, session.session_id, frame)
-        heard.add_done_callback(self._close_if_revoked)
+        waiting = opened.type in self._beats
+        # Only the newest of each type counts; one that waits for the writer is replaced, not queued behind.
+        self._beats[opened.type] = frame
+        if not waiting:
+            self._background(self._take_beat, session, opened.type).add_done_callback(self._close_if_revoked)
+
+    def _take_beat(self, session: Session, kind: str) -> bool:
+        """Hand over the newest frame of a type; runs on the writer thread."""
+        frame = self._beats.pop(kind)
+        assert isinstance(frame, Heartbeat | AgentStatus)
+        return agents.heard(session.credential, session.session_id, frame)
 
     def _close_if_revoked(self, heard: asyncio.Future[bool]) -> None:
         """Cover a revocation whose message was lost, or came from a process without a channel layer to us."""
         if not heard.cancelled() and heard.exception() is None and not heard.result():
-            self._revoking = asyncio.ensure_future(self.agent_revoked({}))
+            self._closing = asyncio.ensure_future(self.agent_revoked({}))
 
     def _on_command_ack(self, session: Session, opened: Opened, frame: Frame) -> None:
         assert isinstance(frame, CommandAck)
@@ -237,12 +269,29 @@ class AgentConsumer(AsyncConsumer):
     def _background(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run a domain call on the writer thread; nobody waits for it, so a failure is logged here."""
         future = hub.writer.call(function, *args)
-        future.add_done_callback(self._log_failure)
+        self._calls += 1
+        if self._calls > MAX_CALLS:
+            self._stop_reading()
+        future.add_done_callback(self._called)
         return future
 
-    def _log_failure(self, future: asyncio.Future[Any]) -> None:
+    def _called(self, future: asyncio.Future[Any]) -> None:
+        self._calls -= 1
+        self._read_on()
         if not future.cancelled() and (error := future.exception()) is not None:
             logger.error("%s: %s", self._who(), error, exc_info=error)
+
+    def _stop_reading(self) -> None:
+        flow: Flow | None = self.scope.get("z4j.flow")
+        if flow is not None and not self._paused:
+            self._paused = True
+            flow.pause()
+
+    def _read_on(self) -> None:
+        """Read again when what was received has come down to half of what may wait."""
+        if self._paused and self._outstanding < MAX_OUTSTANDING // 2 and self._calls < MAX_CALLS // 2:
+            self._paused = False
+            self.scope["z4j.flow"].resume()
 
     # Frames out
 
@@ -258,6 +307,13 @@ class AgentConsumer(AsyncConsumer):
                 total += await following.verdict
             await self._acknowledge(ready, total)
 
+    def _acks_ended(self, acks: asyncio.Task[None]) -> None:
+        """Close a connection whose batches could not be written: unacknowledged, they come again on the next."""
+        if acks.cancelled() or (error := acks.exception()) is None:
+            return
+        self._settled.set()
+        self._closing = asyncio.ensure_future(self.fail(error))
+
     async def _acknowledge(self, ready: list[_Pending], total: Verdict) -> None:
         assert self.session is not None
         newest = ready[-1]
@@ -272,9 +328,7 @@ class AgentConsumer(AsyncConsumer):
             credit=max(0, MAX_OUTSTANDING - self._outstanding) if self.session.batches else None,
         )
         await self._send(ack)
-        if self._paused and self._outstanding < MAX_OUTSTANDING // 2:
-            self._paused = False
-            self.scope["z4j.flow"].resume()
+        self._read_on()
         if self._pending.empty():
             self._settled.set()
 
@@ -289,15 +343,23 @@ class AgentConsumer(AsyncConsumer):
     # Messages of the channel layer
 
     async def agent_wake(self, message: dict[str, Any]) -> None:
-        """Look for commands that wait for this agent."""
-        if self.session is None or self._closed or hub.draining:
+        """Look for commands that wait for this agent, without holding up what it sends."""
+        if self.session is not None and (self._claiming is None or self._claiming.done()):
+            self._claiming = asyncio.ensure_future(self._claim(self.session))
+            self._claiming.add_done_callback(self._log_claim)
+
+    async def _claim(self, session: Session) -> None:
+        if self._closed or hub.draining:
             return
-        session = self.session
         frames = await hub.writer.call(
             commands.claim, session.credential.agent_id, session.session_id, session.capabilities
         )
         for frame in frames:
             await self._send(frame)
+
+    def _log_claim(self, claim: asyncio.Future[None]) -> None:
+        if not claim.cancelled() and (error := claim.exception()) is not None:
+            logger.error("%s: cannot claim commands: %s", self._who(), error, exc_info=error)
 
     async def agent_revoked(self, message: dict[str, Any]) -> None:
         """Close: the credential is void."""

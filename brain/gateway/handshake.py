@@ -15,7 +15,7 @@ from z4j_core.frames import Frame, Hello, HelloAck, decode, parse_json
 from z4j_core.signing import Binding, Signer, Verifier
 from z4j_core.versions import compatible, package_version
 
-from brain.agents import MAX_PROCESSES, Credential
+from brain.agents import MAX_PROCESSES, Credential, announced
 from brain.errors import HandshakeRefused
 
 BAD_FRAME = 4400
@@ -93,18 +93,13 @@ def read_hello(raw: bytes) -> Hello:
 def open_session(credential: Credential, hello: Hello, session_id: str) -> tuple[Session, HelloAck]:
     """Return the session and the answer to ``hello``."""
     binding = Binding(str(credential.agent_id), str(credential.project_id), session_id)
-    capabilities = {
-        engine: frozenset(token for token in tokens if isinstance(token, str))
-        for engine, tokens in hello.capabilities.items()
-        if isinstance(tokens, list)
-    }
     session = Session(
         credential=credential,
         hello=hello,
         session_id=session_id,
         signer=Signer(credential.secret, binding),
         verifier=Verifier(credential.secret, binding),
-        capabilities=capabilities,
+        capabilities=announced(hello),
     )
     ack = HelloAck(
         id=hello.id,

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.db import connection
 from z4j_core import limits
 
+from brain import agents
 from brain.gateway.handshake import IDLE, RESTARTING
 from brain.ingest import Writer
 from brain.live import pump
 
 if TYPE_CHECKING:
     from brain.gateway.consumer import AgentConsumer
+
+logger = logging.getLogger("z4j.gateway")
+T = TypeVar("T")
 
 #: Seconds between two looks at silent connections.
 WATCH_INTERVAL = 5.0
@@ -32,6 +40,7 @@ class Hub:
         self.connections: set[AgentConsumer] = set()
         self.draining = False
         self._empty = asyncio.Event()
+        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="z4j-read")
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -41,16 +50,20 @@ class Hub:
         self.writer.start(loop)
         self._tasks = [loop.create_task(self._watch()), loop.create_task(pump.run())]
 
-    def joined(self, connection: AgentConsumer) -> None:
+    def joined(self, peer: AgentConsumer) -> None:
         """Count a connection in."""
-        self.connections.add(connection)
+        self.connections.add(peer)
         self._empty.clear()
 
-    def left(self, connection: AgentConsumer) -> None:
+    def left(self, peer: AgentConsumer) -> None:
         """Count a connection out."""
-        self.connections.discard(connection)
+        self.connections.discard(peer)
         if not self.connections:
             self._empty.set()
+
+    async def read(self, function: Callable[..., T], *args: Any) -> T:
+        """Run a domain function that only reads, on a thread of its own: it need not wait for the writer."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _reading, function, *args)
 
     async def drain(self) -> None:
         """Commit and acknowledge what was received, then close every connection with 4012."""
@@ -66,14 +79,39 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _close_silent(self, peer: AgentConsumer, patience: float) -> None:
+        try:
+            await peer.refuse(IDLE, f"nothing was received for {patience:.0f} s")
+        except Exception:
+            # One socket in a strange state must not end the watch over all others.
+            logger.exception("cannot close a silent connection")
+            self.left(peer)
+
+    def _note_heard(self, now: float) -> None:
+        """Note for those who sent events since the last look that they were heard, in one statement."""
+        heard = [c.session.session_id for c in self.connections if c.session and now - c.heard_at <= WATCH_INTERVAL]
+        if heard:
+            self.writer.call(agents.touch, heard).add_done_callback(_log_failure)
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             now = time.monotonic()
-            for connection in list(self.connections):
-                patience = limits.IDLE_TIMEOUT if connection.session else limits.HANDSHAKE_TIMEOUT
-                if now - connection.heard_at > patience:
-                    await connection.refuse(IDLE, f"nothing was received for {patience:.0f} s")
+            for peer in list(self.connections):
+                patience = limits.IDLE_TIMEOUT if peer.session else limits.HANDSHAKE_TIMEOUT
+                if now - peer.heard_at > patience:
+                    await self._close_silent(peer, patience)
+            self._note_heard(now)
+
+
+def _reading(function: Callable[..., T], *args: Any) -> T:
+    connection.close_if_unusable_or_obsolete()
+    return function(*args)
+
+
+def _log_failure(future: asyncio.Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.error("cannot note who was heard: %s", error)
 
 
 hub = Hub()

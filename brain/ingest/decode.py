@@ -21,7 +21,9 @@ from z4j_core.text import clean_json
 
 from brain.event_ids import event_id
 
-_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})")
+#: What one of the databases, or Python, may not be able to hold: NUL and surrogate escapes, numbers far out of range.
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|[:,\[\s]-?\d[\d.]*[eE][+-]?\d{3}|\d{400}")
+_MAX_DIGITS = 400
 _REDACTED = re.compile(r"\[redacted|\*{3,}", re.IGNORECASE)
 _FUTURE = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -136,40 +138,60 @@ def decode_batch(
 
     Raises :class:`z4j_core.errors.FrameError` when the payload is not a batch at all.
     """
-    text = _storable(payload_json)
-    try:
-        raws = _batch.decode(text).events
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise FrameError(f"event_batch: {error}") from error
-    if len(raws) > limits.MAX_BATCH_EVENTS:
+    texts = _split(payload_json)
+    if len(texts) > limits.MAX_BATCH_EVENTS:
         raise FrameError(f"event_batch has more than {limits.MAX_BATCH_EVENTS} events")
     earliest = _midnight(now) - retention_days * _DAY
     accepted: list[Incoming] = []
     rejected: list[Rejected] = []
-    for raw in raws:
+    for text in texts:
         try:
-            accepted.append(_decode_event(raw, project_id, now, earliest))
+            accepted.append(_decode_event(_storable(text), project_id, now, earliest))
         except (msgspec.DecodeError, FrameError, RecursionError, OverflowError, ValueError) as error:
-            rejected.append(Rejected(str(error)[:500], bytes(raw).decode("utf-8", "replace")))
+            rejected.append(Rejected(str(error)[:500], text))
     return accepted, rejected
 
 
-def _storable(payload_json: bytes) -> str:
+def _split(payload_json: bytes) -> list[str]:
+    """Return the JSON text of each event of a batch."""
     try:
-        text = payload_json.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FrameError("the frame is not UTF-8") from error
-    if _UNSTORABLE.search(text) is None:
+        return [bytes(raw).decode("utf-8") for raw in _batch.decode(payload_json).events]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _split_leniently(payload_json, error)
+
+
+def _split_leniently(payload_json: bytes, refusal: Exception) -> list[str]:
+    """Do the same for what msgspec refuses as a whole, so that one bad event does not take its neighbours along."""
+    try:
+        document = json.loads(payload_json.decode("utf-8", "replace"), parse_int=_integer, parse_constant=float)
+        events = document["events"]
+        if not isinstance(events, list):
+            raise TypeError("events is not an array")
+        return [json.dumps(event, ensure_ascii=True) for event in events]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise FrameError(f"event_batch: {refusal}") from refusal
+
+
+def _integer(digits: str) -> int | float:
+    """Read an integer; one of more digits than anything holds becomes infinite, which costs its event."""
+    return int(digits) if len(digits) < _MAX_DIGITS else float("inf")
+
+
+def _storable(text: str) -> str:
+    """Return the text of one event as both databases can hold it. Raises :class:`FrameError` or ``ValueError``."""
+    check_depth(text)
+    if _SUSPECT.search(text) is None:
         return text
-    return json.dumps(clean_json(parse_json(text)), ensure_ascii=False)
+    # A number beyond a double becomes infinite here, which is no JSON: the event is refused, and only this one.
+    return json.dumps(clean_json(parse_json(text)), ensure_ascii=False, allow_nan=False)
 
 
 def _midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _decode_event(raw: msgspec.Raw, project_id: UUID, now: datetime, earliest: datetime) -> Incoming:
-    event = _wire.decode(raw)
+def _decode_event(text: str, project_id: UUID, now: datetime, earliest: datetime) -> Incoming:
+    event = _wire.decode(text)
     if not event.id or not event.kind or not event.engine:
         raise FrameError("an event needs id, kind and engine")
     occurred_at, flags = event.occurred_at, ""
@@ -183,7 +205,6 @@ def _decode_event(raw: msgspec.Raw, project_id: UUID, now: datetime, earliest: d
     elif occurred_at > now + _FUTURE:
         occurred_at, flags = _midnight(now), "clock-ahead"
     payload = bytes(event.data).decode("utf-8")
-    check_depth(payload)
     return Incoming(
         id=event_id(project_id, event.id, occurred_at),
         kind=clip(event.kind, 64),

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from brain.ingest.rows import EVENT_COLUMNS, TASK_COLUMNS, TaskKey
@@ -37,7 +38,8 @@ class PostgreSQL(Database):
             f"SELECT {listed} FROM {table} WITH NO DATA"
         )
         cursor.execute(f"DELETE FROM {stage}")  # noqa: S608 - names are constants of this module
-        with cursor.copy(f"COPY {stage} ({listed}) FROM STDIN") as copy:
+        # Django does not translate the errors of a COPY by itself.
+        with connection.wrap_database_errors, cursor.copy(f"COPY {stage} ({listed}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
         return stage

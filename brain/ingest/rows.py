@@ -45,11 +45,15 @@ def facts_of(row: tuple[Any, ...]) -> Facts:
 
 
 def task_row(key: TaskKey, facts: Facts, now: datetime, revision: int) -> tuple[Any, ...]:
-    """Return the row of a task in the order of :data:`TASK_COLUMNS`; ``created_at`` only counts for a new one."""
+    """Return the row of a task in the order of :data:`TASK_COLUMNS`.
+
+    ``created_at`` only counts for a new one: when it first happened, as far as is known then, and never later than now.
+    """
+    created_at = min(facts.first_at or now, now)
     quality, args, kwargs, reason = facts.call
     traceback, message, exception = facts.error
     return (
-        *key, now, now, revision,
+        *key, created_at, now, revision,
         facts.attempt, facts.rank, facts.name, facts.queue, facts.priority, quality, args, kwargs, reason,
         facts.root_task_id, facts.parent_task_id, facts.group_id, facts.retry_of, facts.published_at, facts.retries,
         facts.queued_at, facts.received_at, facts.eta, facts.started_at, facts.last_started_at, facts.finished_at,

@@ -358,6 +358,10 @@ class Migration(migrations.Migration):
             model_name='task',
             index=models.Index(fields=['project', 'engine', '-created_at', '-id'], name='z4j_task_engine'),
         ),
+        migrations.AddIndex(
+            model_name='task',
+            index=models.Index(condition=models.Q(('state', 'failed')), fields=['project', '-finished_at', '-id'], name='z4j_task_failed'),
+        ),
         migrations.AddConstraint(
             model_name='task',
             constraint=models.UniqueConstraint(fields=('project', 'engine', 'task_id'), name='z4j_task_once'),

@@ -12,8 +12,8 @@ from brain.states import TERMINAL_STATES, TaskState
 class Task(models.Model):
     """One task of one engine. Only :mod:`brain.ingest` writes it.
 
-    ``created_at`` is when the brain first saw it and never changes: lists are ordered by it. The columns from
-    ``attempt`` on are facts of the latest attempt.
+    ``created_at`` is the earliest moment known of it when the brain first saw it, and never changes: lists are ordered
+    by it. The columns from ``attempt`` on are facts of the latest attempt.
     """
 
     project = models.ForeignKey(
@@ -68,6 +68,11 @@ class Task(models.Model):
             models.Index(fields=["project", "name", "-created_at", "-id"], name="z4j_task_name"),
             models.Index(fields=["project", "queue", "-created_at", "-id"], name="z4j_task_queue"),
             models.Index(fields=["project", "engine", "-created_at", "-id"], name="z4j_task_engine"),
+            models.Index(
+                fields=["project", "-finished_at", "-id"],
+                name="z4j_task_failed",
+                condition=models.Q(state=TaskState.FAILED.value),
+            ),
         ]
 
     def __str__(self) -> str:

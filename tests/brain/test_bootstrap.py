@@ -48,11 +48,10 @@ def test_a_setup_link_works_once_and_only_while_there_is_nobody():
 
 
 @pytest.mark.django_db
-def test_a_setup_link_is_void_after_15_minutes_and_when_a_newer_one_is_minted():
+def test_a_setup_link_is_void_after_15_minutes():
     first = bootstrap.mint_setup_token()
     second = bootstrap.mint_setup_token()
-    with pytest.raises(NotFound):
-        bootstrap.check_setup_token(first)
+    bootstrap.check_setup_token(first)
     SetupToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     with pytest.raises(NotFound):
         bootstrap.check_setup_token(second)

@@ -123,3 +123,23 @@ def test_offers_are_those_of_the_registry(project, cast, failed):
     assert offers["retry_task"].available
     assert offers["cancel_task"].reason == "It has ended already."
     assert all("role" in offer.reason for offer in commands.offers(failed, grants(cast["carol"], project)))
+
+
+@pytest.mark.storage
+@pytest.mark.parametrize("result", [{"text": "a\x00b\ud800"}, {"x": float("inf")}, {"n": 10**5000}, None])
+def test_an_answer_that_cannot_be_stored_as_it_is_does_not_cost_the_outcome(project, cast, failed, online, result):
+    command = commands.issue_for_task(project, failed, "retry_task", cast["bob"])
+    commands.claim(online.agent_id, "session-1", ABLE)
+    frame = CommandResultFrame(id=str(command.id), status="failed", result=result, error="no\x00t")
+    assert commands.complete(online.agent_id, "web", frame)
+    command.refresh_from_db()
+    assert (command.state, command.error) == ("failed", "no␀t")
+
+
+def test_a_cancelled_task_that_waits_is_not_offered_to_be_cancelled_again(project, cast, failed, online):
+    failed.state = "received"
+    command = commands.issue_for_task(project, failed, "cancel_task", cast["bob"])
+    commands.claim(online.agent_id, "session-1", ABLE)
+    assert commands.complete(online.agent_id, "web", CommandResultFrame(id=str(command.id), status="success"))
+    with pytest.raises(Conflict, match="Cancelled already"):
+        commands.issue_for_task(project, failed, "cancel_task", cast["bob"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import timedelta
 
@@ -122,7 +123,7 @@ def test_what_is_not_a_batch_is_quarantined_with_its_reason(ingest):
     assert batch.verdict.rejected == 1
     assert "events" in Quarantine.objects.get().reason
     (batch,) = ingest(b"\xff\xfe")
-    assert "UTF-8" in Quarantine.objects.first().reason
+    assert "malformed" in Quarantine.objects.first().reason
 
 
 def test_text_no_database_can_hold_is_replaced_and_the_event_kept(ingest):
@@ -132,6 +133,25 @@ def test_text_no_database_can_hold_is_replaced_and_the_event_kept(ingest):
     assert task.name == "a␀b"
     assert task.exception_message == "� half"
     assert Quarantine.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '{"x": 1e400}',
+        '{"x": 1e200000}',
+        '{"x": ' + "9" * 5000 + "}",
+        '{"x": ' + "[" * 40 + "]" * 40 + "}",
+    ],
+)
+@pytest.mark.parametrize("neighbour", ["plain", "emoji \\ud83d\\ude00", "half \\ud800", "nul \\u0000"])
+def test_values_out_of_range_cost_only_their_event(ingest, bad, neighbour):
+    good = json.dumps(life("t1")[0]).replace("shop.pay", neighbour)
+    wrong = json.dumps(event("sent", "t2", marker=1)).replace('{"marker": 1}', bad)
+    (batch,) = ingest(f'{{"events": [{good}, {wrong}, {json.dumps(life("t3")[0])}]}}'.encode())
+    assert (batch.verdict.accepted, batch.verdict.rejected) == (2, 1)
+    assert set(Task.objects.values_list("task_id", flat=True)) == {"t1", "t3"}
+    assert Quarantine.objects.count() == 1
 
 
 def test_wrong_types_inside_the_data_are_treated_as_absent(ingest):

@@ -102,6 +102,8 @@ HELLO = canonical(encode(Hello(id="h", worker_id="w")))
         (4426, b'{"v":2,"type":"hello","id":"x","payload":{"protocol_version":"3"}}', None),
         (1009, b"x" * (limits.MAX_FRAME_BYTES + 1), None),
         (4403, HELLO, b'{"v":2,"type":"heartbeat","id":"x","payload":{}}'),
+        (4400, b'{"v":2,"type":"hello","id":"\\ud800","payload":{}}', None),
+        (4400, b'{"v":2,"type":"hello","id":"line\\nbreak","payload":{}}', None),
         (4400, HELLO, b"{"),
         (4400, HELLO, b"\xff\xfe"),
         (4400, HELLO, b'{"a":NaN}'),
@@ -115,6 +117,24 @@ async def test_bad_input_gets_its_close_code_and_one_log_line(brain, credential,
         if code != 1009:
             assert len(line_about(brain, code)) == before + 1
         assert (await neighbour.deliver(life("n")[:1])).received == 1
+    assert "Traceback" not in brain.text()
+
+
+async def test_odd_text_in_hello_is_cleaned_and_leaves_nothing_behind(brain, credential):
+    odd = {"capabilities": {"x\x00": ["retry_task", "no thing", 5], "y": 1}, "schedulers": ("a\x00",)}
+    async with Peer(brain.ws_url, credential, worker_id="odd\x00", runtime_features=("\x00",), **odd) as peer:
+        assert (await peer.deliver(life("odd")[:1])).accepted == 1
+    find = "list(AgentProcess.objects.filter(worker_id__startswith='odd').values_list('capabilities', 'state'))"
+    eventually(lambda: brain.query(find) == [[{"x␀": ["retry_task"]}, "offline"]], timeout=10, interval=0.5)
+
+
+async def test_a_flood_of_heartbeats_with_many_queues_does_not_hold_up_others(brain, credential):
+    depths = json.dumps({f"queue-{number}": number for number in range(3000)})
+    flood = Heartbeat(id="1", adapter_health={f"e{n}.queue_depths": depths for n in range(8)})
+    async with Peer(brain.ws_url, credential) as noisy, Peer(brain.ws_url, credential) as quiet:
+        for _ in range(30):
+            await noisy.send(flood)
+        assert (await asyncio.wait_for(quiet.deliver(life("quiet")[:1]), 5)).accepted == 1
     assert "Traceback" not in brain.text()
 
 

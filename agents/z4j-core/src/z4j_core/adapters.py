@@ -20,10 +20,13 @@ from z4j_core.safety import safe_boundary
 
 
 class Sink(Protocol):
-    """Where an adapter's events go. All three are safe from any thread, never block long and never raise."""
+    """Where an adapter's events go. All methods are safe from any thread, never block long and never raise."""
 
     def record_event(self, event: TaskEvent) -> None:
         """Take over one event; it is delivered later, from another thread."""
+
+    def record_loss(self, count: int, reason: str) -> None:
+        """Count events that an adapter saw and could not hand over; ``reason`` is shown with the number."""
 
     def ensure_running(self, role: str | None = None) -> None:
         """Start the background thread of this process now, as a ``task``, ``beat``, ``web`` or ``other`` process."""

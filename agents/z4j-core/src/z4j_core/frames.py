@@ -274,11 +274,17 @@ def decode(document: dict[str, Any]) -> Frame:
     """
     kind = check_envelope(document)
     identifier, ts, payload = document.get("id"), document.get("ts"), document.get("payload")
-    if not isinstance(identifier, str) or not 1 <= len(identifier) <= limits.MAX_ID:
-        raise FrameError(f"id must be a string of 1 to {limits.MAX_ID} characters")
+    check_id(identifier, "id", limits.MAX_ID)
     if ts is not None:
         ts = _TIME(ts, "ts")
     return decode_payload(kind, identifier, ts, _mapping({} if payload is None else payload, "payload"))
+
+
+def check_id(value: Any, where: str, cap: int) -> str:
+    """Return an id or nonce of 1 to ``cap`` printable ASCII characters; raise :class:`FrameError` for anything else."""
+    if not isinstance(value, str) or not 1 <= len(value) <= cap or not (value.isascii() and value.isprintable()):
+        raise FrameError(f"{where} must be a string of 1 to {cap} printable ASCII characters")
+    return value
 
 
 def check_envelope(document: dict[str, Any]) -> str:

@@ -14,6 +14,17 @@ logger = logging.getLogger("z4j")
 
 _KINDS_CAP = 512
 _seen: set[tuple[str, str]] = set()
+_host_interrupts: tuple[type[BaseException], ...] = ()
+
+
+def register_host_interrupt(*classes: type[BaseException]) -> None:
+    """Let exceptions of these classes pass every boundary.
+
+    For what the host's engine raises from a signal handler, such as a soft time limit: it may surface at any
+    instruction, also inside a hook, but is meant for the host's code.
+    """
+    global _host_interrupts  # noqa: PLW0603 - replaced as a whole, so that a boundary in another thread may read it
+    _host_interrupts = (*_host_interrupts, *(one for one in classes if one not in _host_interrupts))
 
 
 def log_once(kind: str, message: str, *, level: int = logging.WARNING, detail: str = "") -> None:
@@ -29,8 +40,8 @@ def log_once(kind: str, message: str, *, level: int = logging.WARNING, detail: s
 class safe_boundary(ContextDecorator):
     """Keep every :class:`Exception` raised inside away from the host; ``error`` holds the last one.
 
-    ``KeyboardInterrupt``, ``SystemExit`` and other ``BaseException`` pass: they belong to the host. A kind of
-    failure is logged once. Works as a context manager and as a decorator.
+    ``KeyboardInterrupt``, ``SystemExit`` and other ``BaseException`` pass: they belong to the host, and so do the
+    classes of :func:`register_host_interrupt`. A kind of failure is logged once. Works as a context manager and as a decorator.
     """
 
     def __init__(self, kind: str) -> None:
@@ -46,12 +57,14 @@ class safe_boundary(ContextDecorator):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception) or isinstance(error, _host_interrupts):
             return False
         # The traceback would keep the host's frames, and with them its objects, alive.
         self.error = error.with_traceback(None)
         try:
             text = f"{type(error).__name__}: {str(error)[:500]}"
+        except _host_interrupts:  # arrived just now, while the text was made
+            raise
         except Exception:  # the boundary itself: an exception whose text raises must not pass either
             text = type(error).__name__
         log_once(self.kind, f"{self.kind} failed inside the agent, the host is not affected: {text}", detail=text[:80])

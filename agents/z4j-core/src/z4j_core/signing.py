@@ -22,11 +22,13 @@ from typing import Any
 
 from z4j_core import limits
 from z4j_core.errors import ClockSkewError, FrameError, ReplayError, SignatureError
-from z4j_core.frames import Frame, check_envelope, encode, parse_json
+from z4j_core.frames import Frame, check_envelope, check_id, encode, parse_json
 
 Clock = Callable[[], float]
 
-_HEAD = re.compile(rb'\{"hmac":"([0-9a-f]{64})",("id":"([^"\\]{1,64})","nonce":"([^"\\]{1,32})","payload":)')
+_HEAD = re.compile(
+    rb'\{"hmac":"([0-9a-f]{64})",("id":"([ !#-\[\]-~]{1,64})","nonce":"([ !#-\[\]-~]{1,32})","payload":)',
+)
 _TAIL = re.compile(
     rb',("seq":([1-9][0-9]{0,17}),)("ts":"([0-9TZ:.+-]{10,40})","type":"([a-z_]{1,32})","v":2\})$',
 )
@@ -244,10 +246,8 @@ class Verifier:
             raise SignatureError
         identifier, nonce = document.get("id"), document.get("nonce")
         seq, ts = document.get("seq"), document.get("ts")
-        if not isinstance(identifier, str) or not 1 <= len(identifier) <= limits.MAX_ID:
-            raise FrameError(f"id must be a string of 1 to {limits.MAX_ID} characters")
-        if not isinstance(nonce, str) or not 1 <= len(nonce) <= limits.MAX_NONCE:
-            raise FrameError(f"nonce must be a string of 1 to {limits.MAX_NONCE} characters")
+        identifier = check_id(identifier, "id", limits.MAX_ID)
+        nonce = check_id(nonce, "nonce", limits.MAX_NONCE)
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 1:
             raise FrameError("seq must be an integer of at least 1")
         if not isinstance(ts, str):
