@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 from z4j_core.actions import ACTIONS
+from z4j_core.text import clean_text
 
 from brain import commands, tokens
 from brain.errors import Conflict, InvalidInput, NotFound
@@ -31,7 +32,8 @@ def act_on_task(request: Request, project: Project, pk: int, action: str) -> Htt
     if known.destructive and not _confirmed(request):
         return _ask(request, project, known.label, known.confirm, task.name or task.task_id)
     commands.issue_for_task(project, task, action, request.user)
-    messages.success(request, f"{known.label} was asked for. What came of it appears under Commands.")
+    # Neutral: the banner stays where it is, whatever comes of the command.
+    messages.info(request, f"{known.label} was asked for. What came of it appears under Commands.")
     return redirect("task", project.slug, task.pk)
 
 
@@ -39,15 +41,14 @@ def act_on_task(request: Request, project: Project, pk: int, action: str) -> Htt
 @project_view(MANAGE_AGENTS)
 def mint_agent(request: Request, project: Project) -> HttpResponse:
     """Create an agent and show its secrets, this once."""
-    name = request.POST.get("name", "")
+    name = clean_text(request.POST.get("name", ""))
     context = page_context(request, project)
     try:
         minted = tokens.mint(project, name, by=request.user.email)
     except (InvalidInput, Conflict) as error:
-        status = 409 if isinstance(error, Conflict) else 400
-        return render(
-            request, "dashboard/connect/page.html", {**context, "name": name, "problem": error}, status=status
-        )
+        taken = isinstance(error, Conflict)
+        context |= {"name": name, "problem": error, "taken": taken}
+        return render(request, "dashboard/connect/page.html", context, status=409 if taken else 400)
     return render(
         request, "dashboard/connect/minted.html", {**context, **steps(project, minted.agent), "minted": minted}
     )

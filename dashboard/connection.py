@@ -13,7 +13,7 @@ from brain.states import AgentState
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Connection:
-    """Credentials that are valid, processes that are connected, and what they hold back or lost."""
+    """Credentials that are valid, their processes, what these hold back or lost; ``last_heard`` counts revoked ones."""
 
     agents: int = 0
     online: int = 0
@@ -30,19 +30,21 @@ class Connection:
 
 def of_project(project: Project) -> Connection:
     """Return how the agents of a project are."""
-    online = Q(processes__state=AgentState.ONLINE)
-    row = Agent.objects.filter(project=project, revoked_at=None).aggregate(
-        agents=Count("id", distinct=True),
+    valid = Q(revoked_at=None)
+    online = valid & Q(processes__state=AgentState.ONLINE)
+    row = Agent.objects.filter(project=project).aggregate(
+        agents=Count("id", distinct=True, filter=valid),
         online=Count("processes__id", filter=online),
         last_heard=Max("processes__last_seen_at"),
+        agent_heard=Max("last_seen_at"),
         quietest=Min("processes__last_seen_at", filter=online),
         buffered=Sum("processes__buffer_depth", filter=online),
-        dropped=Sum("processes__dropped"),
+        dropped=Sum("processes__dropped", filter=valid),
     )
     return Connection(
         agents=row["agents"],
         online=row["online"],
-        last_heard=row["last_heard"],
+        last_heard=max(filter(None, (row["last_heard"], row["agent_heard"])), default=None),
         quietest=row["quietest"],
         buffered=row["buffered"] or 0,
         dropped=row["dropped"] or 0,

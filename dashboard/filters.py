@@ -9,6 +9,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.db.models import Q, QuerySet
+from z4j_core.text import clean_text
 
 from brain.errors import InvalidInput
 from brain.models import Project, Queue, Task, TaskName
@@ -73,7 +74,8 @@ class Filters:
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:
         """Read the query of a URL. Raises :class:`InvalidInput` for a value that means nothing."""
-        fields = {field.name: given.get(field.name, "").strip()[:300] for field in dataclasses.fields(cls)}
+        names = [field.name for field in dataclasses.fields(cls)]
+        fields = {name: clean_text(given.get(name, "")).strip()[:300] for name in names}
         known = {
             "state": {*TaskState, *STATE_GROUPS},
             "since": set(WINDOWS),
@@ -136,6 +138,16 @@ def behind(tasks: QuerySet[Task], place: Cursor, *, ascending: bool) -> QuerySet
         return tasks.filter(rest, created_at__gte=place.created_at)
     rest = Q(created_at__lt=place.created_at) | Q(id__lt=place.id)
     return tasks.filter(rest, created_at__lte=place.created_at)
+
+
+def newer_than(tasks: QuerySet[Task], top: str) -> QuerySet[Task]:
+    """Return the tasks first seen after the one with the id ``top``. Raises :class:`InvalidInput`.
+
+    Ids are in the order of arrival; ``created_at`` is not: a task may be told late.
+    """
+    if not top.isdecimal() or len(top) > 18:
+        raise InvalidInput("This is not the id of a task.")
+    return tasks.order_by().filter(id__gt=int(top))
 
 
 def first(tasks: QuerySet[Task], filters: Filters, limit: int) -> list[Task]:

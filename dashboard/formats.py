@@ -22,6 +22,12 @@ def capped(value: int, cap: int) -> str:
     return f"{cap:,}+" if value > cap else f"{value:,}"
 
 
+def clip(text: str, cap: int) -> str:
+    """Return the first ``cap`` characters of a text, and how many more there are."""
+    left = len(text) - cap
+    return text if left <= 0 else f"{text[:cap]}… {left:,} more characters, copy for all"
+
+
 def duration(milliseconds: float | None) -> str:
     """Return a duration in two units at most: "12 ms", "1.2 s", "3 min 4 s", "2 d 5 h"."""
     if milliseconds is None:

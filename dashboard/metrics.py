@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -24,13 +25,27 @@ Series = list[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """The time rates are told over: the last quarter of an hour, or since the first counter when that is later."""
+
+    first: datetime | None
+    minutes: float
+
+    @property
+    def label(self) -> str:
+        """The span in words; the minute that runs counts as one."""
+        whole = math.ceil(self.minutes)
+        return "the last minute" if whole == 1 else f"the last {whole} minutes"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Hour:
     """The last hour of a project, one value a minute; the last minute is the one that runs."""
 
     minutes: list[datetime]
     counts: dict[str, Series]
     waits: list[list[tuple[int, int]]]
-    elapsed: float
+    span: Span
 
     def of(self, measure: str) -> Series:
         """Return the counts of a measure."""
@@ -47,8 +62,14 @@ class Hour:
 
     @property
     def finished_per_minute(self) -> float:
-        """The rate of the last quarter of an hour."""
-        return sum(self.finished[-RECENT:]) / self.elapsed
+        """The rate of the last quarter of an hour, or of as much of it as has counters."""
+        return sum(self.finished[-RECENT:]) / self.span.minutes
+
+    def charted(self, measure: str) -> list[int | None]:
+        """Return the counts of a measure; None before the first counter of the project."""
+        first = self.span.first
+        pairs = zip(self.minutes, self.of(measure), strict=True)
+        return [None if first is None or minute < first else count for minute, count in pairs]
 
     @property
     def failure_shares(self) -> list[float | None]:
@@ -99,8 +120,12 @@ def _start(now: datetime, minutes: int) -> datetime:
     return now.replace(second=0, microsecond=0) - (minutes - 1) * _MINUTE
 
 
-def _elapsed(now: datetime) -> float:
-    return RECENT - 1 + max(now.second, 1) / 60
+def span(project_id: UUID, now: datetime) -> Span:
+    """Return the time over which rates of a project are told."""
+    rows = MetricMinute.objects.filter(project_id=project_id).order_by("minute")
+    first = rows.values_list("minute", flat=True).first()
+    begun = _start(now, RECENT) if first is None else max(first, _start(now, RECENT))
+    return Span(first, max(1.0, (now - begun) / _MINUTE))
 
 
 def hour(project_id: UUID, now: datetime) -> Hour:
@@ -116,11 +141,11 @@ def hour(project_id: UUID, now: datetime) -> Hour:
     for minute, bucket, total in histogram:
         waits[(minute - start) // _MINUTE].append((bucket, total))
     minutes = [start + index * _MINUTE for index in range(MINUTES)]
-    return Hour(minutes, dict(counts), waits, _elapsed(now))
+    return Hour(minutes, dict(counts), waits, span(project_id, now))
 
 
-def queue_rates(project_id: UUID, now: datetime) -> dict[tuple[str, str], QueueRates]:
-    """Return the rates of the queues that did something lately, by (engine, queue)."""
+def queue_rates(project_id: UUID, now: datetime, minutes: float) -> dict[tuple[str, str], QueueRates]:
+    """Return the rates of the queues that did something lately, by (engine, queue); told over so many minutes."""
     rows = (
         MetricMinute.objects.filter(project_id=project_id, minute__gte=_start(now, RECENT), minute__lte=now)
         .exclude(measure=Measure.RUN)
@@ -134,9 +159,9 @@ def queue_rates(project_id: UUID, now: datetime) -> dict[tuple[str, str], QueueR
         if measure == Measure.WAIT:
             waits[engine, queue].append((bucket, total))
         elif measure == Measure.PUBLISHED:
-            rate.incoming += total / _elapsed(now)
+            rate.incoming += total / minutes
         elif measure in _ENDS:
-            rate.finished += total / _elapsed(now)
+            rate.finished += total / minutes
             rate.failed += total if measure == Measure.FAILED else 0
     for key, counts in waits.items():
         rates[key].wait_p95 = percentile(counts, 0.95)

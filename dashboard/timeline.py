@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from brain.models import Event
 from brain.projection import SAME_START
 from brain.states import KIND_STATE, RANK, TERMINAL_STATES, TaskState
+from dashboard.jsontree import Number
 
 _NO_RANK = -1
 
@@ -46,6 +47,8 @@ def attempt_of(event: Event) -> int:
     """Return the attempt an event belongs to: the number of retries before it."""
     payload = event.payload if isinstance(event.payload, dict) else {}
     told = payload.get("attempt", payload.get("retries"))
+    if isinstance(told, Number):
+        return int(told) if told.isdecimal() and len(told) < 10 else 0
     return told if isinstance(told, int) and not isinstance(told, bool) and told > 0 else 0
 
 

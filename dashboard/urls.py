@@ -17,6 +17,7 @@ urlpatterns = [
     path("p/<slug:slug>/tasks/live", tasks.live, name="tasks-live"),
     path("p/<slug:slug>/tasks/<int:pk>/", task_detail.task, name="task"),
     path("p/<slug:slug>/tasks/<int:pk>/live", task_detail.live, name="task-live"),
+    path("p/<slug:slug>/tasks/<int:pk>/text/<slug:name>", task_detail.text, name="task-text"),
     path("p/<slug:slug>/tasks/<int:pk>/<slug:action>", actions.act_on_task, name="task-action"),
     path("p/<slug:slug>/agents/", agents.agents, name="agents"),
     path("p/<slug:slug>/agents/connect/", connect.connect, name="connect"),

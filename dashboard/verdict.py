@@ -62,6 +62,14 @@ def _never_connected(facts: Facts) -> Verdict | None:
     return Verdict("idle", "Nothing to see yet", "No agent has connected to this project. Connect one.", "connect")
 
 
+def _locked_out(facts: Facts) -> Verdict | None:
+    if facts.connection.agents or facts.connection.last_heard is None:
+        return None
+    heard = ago(facts.connection.last_heard, facts.now)
+    text = f"No valid credential is left, so no agent can connect; the last was heard {heard}. Connect one."
+    return Verdict("bad", "Blind", text, "connect")
+
+
 def _disconnected(facts: Facts) -> Verdict | None:
     if facts.connection.online or facts.connection.last_heard is None:
         return None
@@ -124,6 +132,7 @@ def _connected(facts: Facts) -> str:
 
 _RULES: tuple[Rule, ...] = (
     _never_connected,
+    _locked_out,
     _disconnected,
     _silent,
     _stuck,

@@ -32,6 +32,8 @@ def port(preferred: int) -> int:
     """Return ``preferred`` when it is free, else a port that is."""
     for candidate in (preferred, 0):
         with contextlib.suppress(OSError), socket.socket() as probe:
+            # As the servers do: what a connection of the last start left behind does not make a port taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", candidate))
             return int(probe.getsockname()[1])
     raise OSError("no free port on 127.0.0.1")
@@ -82,6 +84,9 @@ class Demo:
             print("\nz4j demo: stopping", flush=True)
             return 0
         finally:
+            # A second Ctrl-C would leave processes behind; stopping takes seconds and is bounded.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
             self._stop()
 
     def _start(self) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from z4j_core.versions import package_version
 
 from brain.models import Agent, AgentProcess, Event, Project, Task
 from brain.permissions import MANAGE_AGENTS, grants
@@ -49,6 +50,7 @@ def page_context(request: Request, project: Project) -> dict[str, Any]:
         "page": "agents",
         "now": timezone.now(),
         "brain_url": url,
+        "version": package_version("z4j"),
         "plain": parts.scheme == "http" and parts.hostname not in _LOOPBACK,
     }
 
@@ -62,7 +64,7 @@ def steps(project: Project, agent: Agent) -> dict[str, Any]:
 
 def _first_task(project: Project, agent: Agent) -> Task | None:
     """Return the first task this agent told of, among the newest of the project."""
-    newest = Task.objects.filter(project=project, created_at__gte=agent.created_at).order_by("-created_at", "-id")
+    newest = Task.objects.filter(project=project).order_by("-created_at", "-id")
     tasks = {(task.engine, task.task_id): task for task in newest.only("engine", "task_id", "name")[:_LOOKED_THROUGH]}
     told = Event.objects.filter(project=project, agent=agent, task_id__in=[task_id for _, task_id in tasks])
     pairs = set(told.filter(engine__in={engine for engine, _ in tasks}).values_list("engine", "task_id")[:1000])

@@ -61,7 +61,7 @@ def chart(request: Request, project: Project) -> JsonResponse:
     return JsonResponse(
         {
             "minutes": [int(minute.timestamp()) for minute in hour.minutes],
-            **{measure.value: hour.of(measure) for measure in _CHARTED},
+            **{measure.value: hour.charted(measure) for measure in _CHARTED},
         }
     )
 
@@ -83,7 +83,7 @@ def _context(request: Request, project: Project) -> dict[str, Any]:
         waiting_since=waiting_since,
         started_lately=hour.total(Measure.STARTED, last=6),
     )
-    failed = Task.objects.filter(project=project, state=TaskState.FAILED).order_by("-created_at", "-id")
+    failed = Task.objects.filter(project=project, state=TaskState.FAILED, finished_at__isnull=False)
     return {
         "project": project,
         "permissions": grants(request.user, project),
@@ -95,8 +95,8 @@ def _context(request: Request, project: Project) -> dict[str, Any]:
         "waiting": waiting,
         "oldest_ms": None if waiting_since is None else (now - waiting_since) / timedelta(milliseconds=1),
         "charted": {measure.value: hour.total(measure) for measure in _CHARTED},
-        "failures": list(rows(failed)[:FAILURES]),
-        "queues": _queues(project, now),
+        "failures": list(rows(failed.order_by("-finished_at", "-id"))[:FAILURES]),
+        "queues": _queues(project, now, hour.span.minutes),
         "connection": state,
     }
 
@@ -118,8 +118,8 @@ def _oldest_waiting(project: Project, now: datetime) -> datetime | None:
     return min(ready, default=None)
 
 
-def _queues(project: Project, now: datetime) -> list[QueueRow]:
-    rates = metrics.queue_rates(project.id, now)
+def _queues(project: Project, now: datetime, minutes: float) -> list[QueueRow]:
+    rates = metrics.queue_rates(project.id, now, minutes)
     queues = Queue.objects.filter(project=project).order_by("-last_seen_at")[:QUEUES]
     found = [QueueRow(queue, rates.get((queue.engine, queue.name), metrics.QueueRates())) for queue in queues]
     return sorted(found, key=lambda row: row.badness)

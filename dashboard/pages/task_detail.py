@@ -7,8 +7,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 
 from audit.models import Entry
@@ -16,28 +19,16 @@ from brain.commands import offers
 from brain.errors import NotFound
 from brain.models import Command, Event, Project, Task
 from brain.permissions import VIEW_AUDIT, grants
-from brain.states import KIND_STATE
-from dashboard import jsontree, timeline
+from brain.states import KIND_STATE, WAITING_STATES, CommandState
+from dashboard import documents, jsontree, timeline
 from dashboard.access import Request, project_view
+from dashboard.formats import clip
 
 EVENTS = 100
 COMMANDS = 20
 ENTRIES = 50
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Document:
-    """Arguments or a result: a tree when it is JSON, else text."""
-
-    label: str
-    anchor: str
-    text: str
-    tree: jsontree.Node | None
-
-    @property
-    def segments(self) -> list[jsontree.Segment]:
-        """The text, split at what was redacted."""
-        return jsontree.segments(self.text)
+#: Characters shown of the payload of one event.
+PAYLOAD = 8 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,12 +42,13 @@ class Relative:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EventLine:
-    """A raw event."""
+    """A raw event; its payload as a tree, or as text where no tree can be made of it."""
 
     event: Event
     attempt: int
     state: str
     payload: jsontree.Node | None
+    text: str
 
 
 def task_of(project: Project, pk: int) -> Task:
@@ -82,6 +74,15 @@ def live(request: Request, project: Project, pk: int) -> HttpResponse:
     return render(request, "dashboard/task/body.html", context)
 
 
+@project_view()
+def text(request: Request, project: Project, pk: int, name: str) -> HttpResponse:
+    """Return a text of a task uncut: its page shows the beginning of a long one only."""
+    found = documents.whole(task_of(project, pk), name)
+    if found is None:
+        raise NotFound
+    return HttpResponse(found, content_type="text/plain; charset=utf-8")
+
+
 def _context(request: Request, project: Project, task: Task) -> dict[str, Any]:
     permissions = grants(request.user, project)
     target = f"{task.engine}:{task.task_id}"
@@ -94,6 +95,10 @@ def _context(request: Request, project: Project, task: Task) -> dict[str, Any]:
         )
     offered = offers(task, permissions)
     relatives = _relatives(project, task, commands)
+
+    def address(name: str) -> str:
+        return reverse("task-text", args=[project.slug, task.pk, name])
+
     known = {relative.task_id: relative.task for relative in relatives if relative.task is not None}
     context: dict[str, Any] = {
         "project": project,
@@ -102,8 +107,10 @@ def _context(request: Request, project: Project, task: Task) -> dict[str, Any]:
         "now": timezone.now(),
         "task": task,
         "offers": offered,
-        "error_text": _error_text(task),
-        "documents": _documents(task),
+        "error": documents.failure(task, address),
+        "documents": documents.documents(task, address),
+        "cancelled": _cancelled(task, commands),
+        "revoked_because": _revoked_because(task),
         "relatives": relatives,
         "attempts": timeline.attempts(events),
         "events": [_line(event) for event in events[:EVENTS]],
@@ -126,38 +133,42 @@ def _fingerprint(*values: object) -> str:
 
 
 def _events(project: Project, task: Task) -> list[Event]:
+    """Return the events, their payloads read by us: a number may be longer than Python's own JSON reader bears."""
     rows = Event.objects.filter(project=project, engine=task.engine, task_id=task.task_id).order_by("id")
-    return timeline.in_order(rows[: EVENTS + 1])
+    events = list(rows.defer("payload").annotate(payload_text=Cast("payload", TextField()))[: EVENTS + 1])
+    for event in events:
+        event.payload = _payload(event)
+    return timeline.in_order(events)
 
 
-def _line(event: Event) -> EventLine:
-    state = KIND_STATE.get(event.kind)
+def _payload(event: Any) -> Any:
     try:
-        payload = jsontree.build(event.payload)
-    except RecursionError:
-        payload = None
-    return EventLine(event, timeline.attempt_of(event) + 1, "" if state is None else state.value, payload)
+        return jsontree.read(event.payload_text)
+    except (ValueError, RecursionError):
+        return event.payload_text
 
 
-def _documents(task: Task) -> list[Document]:
-    told = (
-        ("Arguments", "args", task.args),
-        ("Keyword arguments", "kwargs", task.kwargs),
-        ("Result", "result", task.result),
-    )
-    documents = []
-    for label, anchor, text in told:
-        if not text:
-            continue
-        # A result that was a string is stored as its content, which must not be read as JSON by accident.
-        tree = jsontree.parse(text) if anchor != "result" or text[:1] in "[{" else None
-        documents.append(Document(label, anchor, text, tree))
-    return documents
+def _line(event: Any) -> EventLine:
+    state = KIND_STATE.get(event.kind)
+    tree = jsontree.parse(event.payload_text, PAYLOAD)
+    text = "" if tree else clip(event.payload_text, PAYLOAD)
+    return EventLine(event, timeline.attempt_of(event) + 1, "" if state is None else state.value, tree, text)
 
 
-def _error_text(task: Task) -> str:
-    head = ": ".join(part for part in (task.exception, task.exception_message) if part)
-    return "\n\n".join(part for part in (head, task.traceback) if part)
+def _cancelled(task: Task, commands: Iterable[Command]) -> str:
+    """Return what is to be expected of a task that was cancelled and has not ended; empty when it was not."""
+    done = any(command.action == "cancel_task" and command.state == CommandState.SUCCEEDED for command in commands)
+    if not done or task.is_finished:
+        return ""
+    if task.state in WAITING_STATES:
+        return f"This task is cancelled. It stays {task.state} here until a worker meets it and discards it."
+    return "This task is cancelled: its worker was asked to end it. It stays here as it is until the worker tells more."
+
+
+def _revoked_because(task: Task) -> str:
+    """Return why a task was revoked, as far as that says more than that it was."""
+    reason = ": ".join(part for part in (task.exception, task.exception_message) if part)
+    return "" if reason.strip(" .").lower() == task.state else clip(reason, PAYLOAD)
 
 
 def _told(command: Command, known: dict[str, Task]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -16,7 +16,7 @@ from brain.models import Project, Task
 from brain.permissions import grants
 from dashboard import connection, formats
 from dashboard.access import Request, project_view
-from dashboard.filters import WINDOWS, Cursor, Filters, behind, choices, first
+from dashboard.filters import WINDOWS, Cursor, Filters, behind, choices, first, newer_than
 
 PAGE = 50
 #: Tasks are not counted beyond this.
@@ -24,7 +24,7 @@ COUNT_CAP = 10_000
 NEW_CAP = 1_000
 _COLUMNS = (
     "engine", "task_id", "name", "queue", "worker", "state", "attempt", "retries", "executed_twice", "exception",
-    "created_at", "wait_ms", "run_ms", "revision", "eta",
+    "created_at", "finished_at", "wait_ms", "run_ms", "revision", "eta",
 )  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def tasks(request: Request, project: Project) -> HttpResponse:
     filters = Filters.parse(request.GET)
     selected = filters.select(project, now)
     after = request.GET.get("after", "")
+    newest = Task.objects.order_by().aggregate(id=Max("id"))["id"] or 0
     page = behind(selected, Cursor.parse(after), ascending=filters.oldest_first) if after else selected
     found = first(rows(page), filters, PAGE + 1)
     shown = found[:PAGE]
@@ -75,7 +76,7 @@ def tasks(request: Request, project: Project) -> HttpResponse:
         "tasks": shown,
         "total": count(selected, COUNT_CAP),
         "first": not after,
-        "top": _top(shown, filters, after),
+        "top": "" if after or filters.oldest_first else _top(newest, shown),
         "older": str(Cursor.of(shown[-1])) if len(found) > PAGE else "",
         "window": WINDOWS[filters.since][1] if filters.since else f"all {project.task_retention_days} days kept",
         "nothing": None if shown else _nothing(project, filters),
@@ -91,11 +92,7 @@ def live(request: Request, project: Project) -> HttpResponse:
     filters = Filters.parse(request.GET)
     selected = filters.select(project, now)
     top = request.GET.get("top", "")
-    fresh = (
-        count(behind(selected.order_by("created_at", "id"), Cursor.parse(top), ascending=True), NEW_CAP)
-        if top
-        else None
-    )
+    fresh = count(newer_than(selected, top), NEW_CAP) if top else None
     seen = _seen(request.GET.getlist("seen"))
     known = rows(Task.objects.filter(project=project, id__in=list(seen)).order_by())
     context = {
@@ -109,9 +106,12 @@ def live(request: Request, project: Project) -> HttpResponse:
     return render(request, "dashboard/tasks/live.html", context)
 
 
-def _top(shown: list[Task], filters: Filters, after: str) -> str:
-    """Return the place beyond which tasks are new to the reader; none on pages where they would not turn up."""
-    return "" if after or filters.oldest_first or not shown else str(Cursor.of(shown[0]))
+def _top(newest: int, shown: list[Task]) -> int:
+    """Return the id beyond which tasks are new to the reader.
+
+    ``newest`` was read before the list: what came in between is not missed, and what the list shows is not new.
+    """
+    return max([newest, *(task.pk for task in shown)])
 
 
 def _seen(pairs: Iterable[str]) -> dict[int, int]:

@@ -80,6 +80,12 @@ def short(identifier: object) -> str:
 
 
 @register.filter
+def sentence(text: str) -> str:
+    """Return a text that ends with exactly one full stop."""
+    return text.rstrip(" .") + "."
+
+
+@register.filter
 def percent(value: float | None) -> str:
     """Return a percentage without its sign."""
     return "—" if value is None else "0" if value == 0 else "< 0.1" if value < 0.1 else formats.number(value)
@@ -102,13 +108,15 @@ def sparkline(values: Sequence[float | None], label: str) -> dict[str, Any]:
 
 
 _SNIPPETS = {
+    "install-django": "pip install ./agents/z4j-core ./agents/z4j-bare ./agents/z4j-celery ./agents/z4j-django",
+    "install-bare": "pip install ./agents/z4j-core ./agents/z4j-bare ./agents/z4j-celery",
     "environment": ('export Z4J_BRAIN_URL="{url}"\nexport Z4J_TOKEN="{token}"\nexport Z4J_PROJECT_ID="{project}"'),
     "django": (
         "import os\n\n"
         'INSTALLED_APPS += ["z4j_django"]\n\n'
         "Z4J = {{\n"
-        '    "brain_url": os.environ["Z4J_BRAIN_URL"],\n'
-        '    "token": os.environ["Z4J_TOKEN"],\n'
+        '    "brain_url": os.environ.get("Z4J_BRAIN_URL"),\n'
+        '    "token": os.environ.get("Z4J_TOKEN"),\n'
         '    "project_id": "{project}",\n'
         "}}"
     ),

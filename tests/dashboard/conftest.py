@@ -12,6 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from brain.models import AgentProcess, Project, Queue, Task, TaskName
+from brain.states import TERMINAL_STATES
 
 XSS = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -35,6 +36,7 @@ def make_task(project: Project) -> Callable[..., Task]:
             "replay_quality": 2,
             "replayable": True,
             "state": state,
+            "finished_at": moment if state in TERMINAL_STATES else None,
             **fields,
         }
         task = Task.objects.create(**values)

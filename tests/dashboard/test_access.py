@@ -21,6 +21,7 @@ def project_urls(task_pk: int, agent_id: object) -> list[str]:
         reverse("tasks-live", args=["shop"]),
         reverse("task", args=["shop", task_pk]),
         reverse("task-live", args=["shop", task_pk]),
+        reverse("task-text", args=["shop", task_pk, "args"]),
         reverse("agents", args=["shop"]),
         reverse("connect", args=["shop"]),
         reverse("agent-progress", args=["shop", agent_id]),
@@ -69,6 +70,7 @@ def test_rows_of_another_project_are_not_reached_through_ones_own(browse, urls, 
     for url in (
         reverse("task", args=["elsewhere", task.pk]),
         reverse("task-live", args=["elsewhere", task.pk]),
+        reverse("task-text", args=["elsewhere", task.pk, "args"]),
         reverse("agent-progress", args=["elsewhere", agent.agent.pk]),
     ):
         assert client.get(url).status_code == 404
@@ -129,6 +131,16 @@ def test_log_in_and_out(cast):
     assert client.get("/logout/").status_code == 405
     assert client.post("/logout/")["Location"] == "/login/"
     assert client.get("/p/shop/").status_code == 302
+
+
+def test_a_wrong_password_is_said_in_our_words(cast):
+    text = Client().post("/login/", {"username": "alice@example.com", "password": "wrong"}).text
+    assert "The e-mail address or the password is not right." in text
+    assert 'id="nobody"' not in text
+
+
+def test_where_the_setup_link_is_printed_is_said_while_nobody_has_an_account(db):
+    assert 'id="nobody"' in Client().get("/login/").text
 
 
 def test_five_wrong_passwords_lock_the_door(cast):

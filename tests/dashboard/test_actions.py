@@ -7,6 +7,7 @@ import re
 import pytest
 from django.test import Client
 from django.urls import reverse
+from z4j_core.versions import package_version
 
 from audit.models import Entry
 from brain import tokens
@@ -90,9 +91,25 @@ def test_a_minted_credential_is_shown_once(alice, project):
 
 def test_a_name_in_use_or_empty_is_said_on_the_form(alice, project):
     mint(alice, "web")
-    assert mint(alice, "web").status_code == 409
+    again = mint(alice, "web")
+    assert again.status_code == 409
+    assert "A credential is shown once" in again.text
     assert mint(alice, "  ").status_code == 400
     assert Agent.objects.count() == 1
+
+
+def test_the_lines_to_install_work_from_a_checkout(alice, project):
+    text = mint(alice, "a\0b").text
+    assert "pip install ./agents/z4j-core ./agents/z4j-bare ./agents/z4j-celery ./agents/z4j-django" in text
+    assert f"a checkout of this version of z4j ({package_version('z4j')})" in text
+    assert "os.environ.get(&quot;Z4J_TOKEN&quot;)" in text
+    assert "os.environ[" not in text
+
+
+def test_the_banner_of_a_command_is_neutral(browse, make_task, connected):
+    bob, task = browse("bob"), make_task("failed")
+    act(bob, task, "retry_task")
+    assert re.search(r'note tone-idle">[^<]*was asked for', bob.get(reverse("task", args=["shop", task.pk])).text)
 
 
 @pytest.mark.parametrize("person", ["bob", "carol"])

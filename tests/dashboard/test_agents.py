@@ -79,3 +79,14 @@ def test_htmx_gets_the_part_only(alice, agent):
     assert "<html" not in text
     assert 'id="agents-body"' in text
     assert reverse("agent-revoke", args=["shop", agent.agent.pk]) in text
+
+
+def test_what_was_produced_is_dated_and_not_told_is_not_nought(alice, connected):
+    AgentProcess.objects.update(last_seen_at=timezone.now() - timedelta(seconds=21))
+    text = alice.get(URL).text
+    assert "<dt>Produced</dt><dd>—</dd>" in text
+    assert 'data-counter="produced">—<' in text
+    AgentProcess.objects.update(produced=5)
+    text = alice.get(URL).text
+    assert text.count("21 s ago") >= 3
+    assert text.index("Visible here") < text.index("Produced, told")

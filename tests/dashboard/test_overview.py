@@ -8,8 +8,9 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from brain import tokens
 from brain.histogram import bucket_of
-from brain.models import MetricMinute, Queue
+from brain.models import AgentProcess, MetricMinute, Queue, Task
 from dashboard import metrics
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +86,8 @@ def test_the_chart_has_three_series_of_an_hour(alice, count):
     count("retried", 3)
     data = alice.get(reverse("overview-chart", args=["shop"])).json()
     assert set(data) == {"minutes", "succeeded", "failed", "retried"}
-    assert sum(data["retried"]) == 3
+    assert data["retried"][-2:] == [3, 0]
+    assert data["retried"][:-2] == data["failed"][:-2] == [None] * 58
     assert all(len(series) == 60 for series in data.values())
 
 
@@ -104,5 +106,54 @@ def test_the_overview_costs_a_bounded_number_of_queries(alice, make_task, count,
     for index in range(12):
         make_task("failed", queue=f"q{index}")
         count("succeeded", 1, queue=f"q{index}")
-    with django_assert_max_num_queries(18):
+    with django_assert_max_num_queries(19):
         alice.get(reverse("overview", args=["shop"]))
+
+
+def test_a_young_project_divides_by_its_own_minutes(alice, count, make_task, project):
+    make_task()
+    now = timezone.now().replace(second=30, microsecond=0)
+    count("succeeded", 25, minutes_ago=2)
+    count("published", 50, minutes_ago=2)
+    hour = metrics.hour(project.id, now)
+    assert (hour.finished_per_minute, hour.span.label) == (10.0, "the last 3 minutes")
+    assert metrics.queue_rates(project.id, now, hour.span.minutes)["celery", "mail"].incoming == 20.0
+    count("failed", 1, minutes_ago=50)
+    hour = metrics.hour(project.id, now)
+    assert (hour.finished_per_minute, hour.span.label) == (25 / 14.5, "the last 15 minutes")
+
+
+def test_the_first_minute_of_a_project_counts_whole(count, project):
+    count("succeeded", 3, minutes_ago=0)
+    hour = metrics.hour(project.id, timezone.now().replace(second=2, microsecond=0))
+    assert (hour.finished_per_minute, hour.span.label) == (3.0, "the last minute")
+
+
+def test_the_latest_failures_are_those_that_failed_last(alice, make_task, connected):
+    now = timezone.now()
+    ends = {"early": now - timedelta(hours=2), "late": now - timedelta(minutes=3), "untold": None}
+    for age, (name, end) in enumerate(ends.items()):
+        Task.objects.filter(pk=make_task("failed", name=name, age=9000 + age).pk).update(finished_at=end)
+    text = alice.get(reverse("overview", args=["shop"])).text
+    assert text.index("late</span>") < text.index("early</span>")
+    assert "untold" not in text
+    assert "3 min ago" in text
+
+
+def test_without_a_valid_credential_the_overview_is_blind(alice, make_task, agent, connected):
+    make_task()
+    AgentProcess.objects.update(last_seen_at=timezone.now() - timedelta(minutes=7))
+    tokens.revoke(agent.agent, by="test")
+    text = alice.get(reverse("overview", args=["shop"])).text
+    assert "No valid credential is left" in text
+    assert f'data-tone="bad" href="{reverse("connect", args=["shop"])}"' in text
+
+
+@pytest.mark.parametrize(
+    ("depth", "words"), [(0, "nothing waited"), (1, "1 event waited in"), (2, "2 events waited in")]
+)
+def test_buffers_are_told_as_of_the_last_telling(alice, connected, depth, words):
+    AgentProcess.objects.update(buffer_depth=depth)
+    text = alice.get(reverse("overview", args=["shop"])).text
+    assert "When they last told" in text
+    assert words in text

@@ -53,5 +53,8 @@ def test_what_is_wrong_is_said_and_the_link_stays_good(link, wrong):
 
 
 def test_a_void_link_is_not_found(db):
-    assert Client().get("/setup/nope").status_code == 404
+    answer = Client().get("/setup/nope")
+    assert answer.status_code == 404
+    assert "was used or has expired" in answer.text
+    assert "restarting the brain prints a fresh one" in answer.text
     assert Client().post("/setup/nope", FORM).status_code == 404

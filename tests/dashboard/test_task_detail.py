@@ -7,11 +7,12 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.urls import reverse
 
 from audit.record import record
 from brain.models import Command, Event, Task
-from dashboard import timeline
+from dashboard import documents, timeline
 
 pytestmark = pytest.mark.django_db
 BIG = 12345678901234567890123
@@ -48,7 +49,7 @@ def test_redacted_values_and_why_there_is_no_replay(alice, make_task, connected)
         alice, make_task(args='["[redacted:key]"]', replayable=False, replay_reason="the arguments are redacted")
     )
     assert ">[redacted:key]</mark>" in text
-    assert "Cannot be replayed, because the arguments are redacted." in text
+    assert "Cannot be replayed: the arguments are redacted." in text
     assert re.search(r'id="do-retry_task"[^>]*disabled', text)
 
 
@@ -158,3 +159,64 @@ def test_a_task_costs_a_bounded_number_of_queries(alice, make_task, agent, tell,
         command(task, agent, result={"task_id": f"t{index}"})
     with django_assert_max_num_queries(15):
         page(alice, task)
+
+
+@pytest.mark.parametrize("payload", ['{"n": %s, "attempt": 2}' % ("9" * 5000), '{"attempt": %s}' % ("9" * 5000)])
+def test_a_number_too_long_for_python_breaks_no_page(alice, make_task, tell, payload):
+    task = make_task(args=f"[{'7' * 5000}]", result='{"n": ' + "8" * 5000 + "}")
+    event = tell(task, "sent", 0)
+    with connection.cursor() as cursor:
+        table = Event._meta.db_table
+        key = event.id if connection.vendor == "postgresql" else event.id.hex
+        cursor.execute(f"UPDATE {table} SET payload = %s WHERE id = %s", [payload, key])
+    text = page(alice, task)
+    for digit in "789":
+        assert digit * 5000 in text
+    assert ("attempt 3" in text) == ('"n"' in payload)
+
+
+@pytest.mark.parametrize(
+    "args", ["[" + '"' + "a" * 1_000_000 + '"]', "b" * 1_000_000, '["' + '", "'.join(["cc" * 500] * 1000) + '"]']
+)
+def test_a_huge_text_is_cut_on_the_page_and_whole_for_who_copies_it(alice, make_task, args):
+    task = make_task("failed", args=args, exception="E", exception_message="m" * 300_000, traceback="t" * 300_000)
+    text = page(alice, task)
+    assert len(text) < 6 * documents.MAX_TEXT
+    assert "more characters, copy for all" in text
+    url = re.search(r'data-copy="" data-copy-url="([^"]+/text/args)"', text)[1]
+    answer = alice.get(url)
+    assert answer.text == args
+    assert answer["Content-Type"].startswith("text/plain")
+    assert alice.get(url.replace("args", "error")).text.endswith("m\n\n" + "t" * 300_000)
+    assert alice.get(url.replace("args", "project")).status_code == 404
+
+
+def test_a_short_text_is_copied_from_the_page(alice, make_task):
+    text = page(alice, make_task(args="[1]"))
+    assert 'data-copy="[1]"' in text
+    assert "data-copy-url" not in text
+
+
+@pytest.mark.parametrize(("message", "told"), [("revoked", "was revoked."), ("by hand", "was revoked: by hand.")])
+def test_a_revoked_task_is_no_error(alice, make_task, message, told):
+    text = page(alice, make_task("revoked", exception_message=message))
+    assert 'id="error"' not in text
+    assert told in text
+    assert 'id="error"' in page(alice, make_task("failed", exception_message=message))
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "said"),
+    [
+        ("received", "succeeded", "stays received here until a worker meets it"),
+        ("started", "succeeded", "its worker was asked to end it"),
+        ("received", "failed", ""),
+        ("revoked", "succeeded", ""),
+    ],
+)
+def test_a_cancelled_task_that_waits_is_said_to_be_cancelled(alice, make_task, agent, state, outcome, said):
+    task = make_task(state)
+    command(task, agent, action="cancel_task", state=outcome)
+    text = page(alice, task)
+    assert ('id="cancelled"' in text) == bool(said)
+    assert said in text

@@ -91,6 +91,20 @@ def test_search_finds_names_by_a_part_and_tasks_by_their_id(alice, make_task):
     assert shown(alice.get(LIST, {"q": "%"}).text) == []
 
 
+@pytest.mark.parametrize("name", ["q", "name", "queue", "engine"])
+def test_a_nul_finds_nothing_and_breaks_nothing(alice, make_task, name):
+    make_task()
+    for url in (LIST, f"{LIST}live"):
+        assert alice.get(f"{url}?{name}=a%00b").status_code == 200
+    assert shown(alice.get(f"{LIST}?{name}=%00").text) == []
+
+
+@pytest.mark.parametrize("top", ["x", "1%00", "-1", "9" * 30, "9" * 5000])
+def test_a_place_that_means_nothing_is_refused(alice, project, top):
+    assert alice.get(f"{LIST}live?top={top}").status_code == 400
+    assert alice.get(f"{LIST}?after={top}").status_code == 400
+
+
 @pytest.mark.parametrize(
     "query", ["state=nope", "since=ever", "order=random", "after=x", "after=99999999999999999999.1"]
 )
@@ -139,6 +153,26 @@ def test_new_tasks_wait_in_a_pill_and_the_total_is_told(alice, make_task):
     assert 'data-new="2"' in text
     assert 'data-total="3"' in text
     assert "<tr" not in text
+
+
+def test_a_task_that_is_told_late_is_new_too(alice, make_task, monkeypatch):
+    make_task(age=5)
+    url = live_url(alice.get(LIST).text)
+    make_task(age=500)
+    assert 'data-new="1"' in alice.get(url).text
+
+
+def test_a_task_that_arrives_while_the_list_is_read_is_shown_and_not_new(alice, make_task, monkeypatch):
+    read = page.first
+
+    def late(*args):
+        make_task()
+        return read(*args)
+
+    monkeypatch.setattr(page, "first", late)
+    html = alice.get(LIST).text
+    assert len(shown(html)) == 1
+    assert 'data-new="0"' in alice.get(live_url(html)).text
 
 
 def test_the_pill_counts_what_the_filters_let_through(alice, make_task):

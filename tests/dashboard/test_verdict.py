@@ -26,6 +26,7 @@ def ago(**values: float) -> datetime:
     [
         (facts(connection=Connection()), "idle", "Nothing to see yet", "connect"),
         (facts(connection=Connection(agents=1, last_heard=ago(minutes=7))), "bad", "Blind", "agents"),
+        (facts(connection=Connection(agents=0, last_heard=ago(minutes=7))), "bad", "Blind", "connect"),
         (facts(connection=Connection(agents=1, online=1, last_heard=ago(minutes=7))), "bad", "Silent", "agents"),
         (facts(waiting=3, waiting_since=ago(minutes=6)), "bad", "Stuck", "tasks"),
         (facts(waiting=3, waiting_since=ago(minutes=6), started_lately=1), "warn", "Behind", "tasks"),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from z4j_bare.config import AgentConfig, resolve, shown_url, socket_url
+from z4j_bare.config import AgentConfig, examine, resolve, shown_url, socket_url
 from z4j_core.errors import ConfigError
 from z4j_core.signing import derive_secret, secret_text
 
@@ -16,7 +16,6 @@ BASE = {"brain_url": "https://brain.example", "token": "t0ken-value"}
         ("wss://b.example/ws", "wss://b.example/ws/agent"),
         ("wss://b.example/ws/agent", "wss://b.example/ws/agent"),
         ("https://b.example/z4j", "wss://b.example/z4j/ws/agent"),
-        ("b.example", "wss://b.example/ws/agent"),
     ],
 )
 def test_the_socket_s_url_is_made_from_any_form(given: str, url: str) -> None:
@@ -56,6 +55,11 @@ def test_the_environment_s_texts_are_converted() -> None:
         ({**BASE, "buffer_size": "many"}, "buffer_size"),
         ({**BASE, "heartbeat_interval": -1}, "heartbeat_interval: must be greater than 0"),
         ({**BASE, "brain_url": "ftp://x"}, "brain_url must look like"),
+        ({**BASE, "brain_url": "127.0.0.1:7811"}, "write http:// or https:// in front"),
+        ({**BASE, "brain_url": "https://[x"}, "brain_url is not a URL"),
+        ({**BASE, "brain_url": "https://b.example:port"}, "brain_url is not a URL"),
+        ({**BASE, "buffer_size": float("inf")}, "buffer_size"),
+        ({**BASE, "tokn": 1, "buffer_size": "lots", "transport": "pigeon"}, "tokn.*buffer_size.*pigeon"),
         ({**BASE, "brain_url": "http://brain.example"}, "not encrypted"),
         ({**BASE, "transport": "longpoll"}, "longpoll"),
         ({**BASE, "transport": "pigeon"}, "pigeon"),
@@ -65,6 +69,13 @@ def test_the_environment_s_texts_are_converted() -> None:
 def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(options, {}, {})
+
+
+def test_an_agent_nobody_asked_for_is_told_from_a_half_configured_one() -> None:
+    assert examine({}, {"brain_url": "", "token": None}, {})[1].unused
+    assert not examine({}, {"brain_url": "https://b.example"}, {})[1].unused
+    assert not examine({}, {"tokn": "x"}, {})[1].unused
+    assert not examine(BASE, {}, {})[1].unused
 
 
 def test_plain_connections_need_loopback_or_dev_mode() -> None:

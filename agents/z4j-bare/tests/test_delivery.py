@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -195,6 +196,41 @@ def test_a_refusal_is_explained_once_and_tried_slowly(
     assert "z4j_agent_" not in repr(runtime) + repr(runtime.config)
 
 
+@pytest.mark.parametrize(("status", "slowly"), [(401, True), (403, True), (404, False)])
+def test_an_upgrade_that_is_refused_is_not_blamed_on_the_token(
+    brain: Brain, agent: Install, caplog: pytest.LogCaptureFixture, status: int, slowly: bool
+) -> None:
+    brain.upgrade_status = status
+    caplog.set_level(logging.INFO, "z4j")
+    agent(brain, brain_url=f"{brain.url}/wrong", reconnect_backoff_max=0.3)
+    said = (
+        f"answered HTTP {status} to the WebSocket upgrade at {brain.url.replace('http', 'ws')}/wrong/ws/agent: is the"
+    )
+    line = until(lambda: next((r.getMessage() for r in caplog.records if said in r.getMessage()), None))
+    assert "does a proxy allow WebSockets? Events are kept." in line
+    assert ("more slowly" in line) is slowly
+
+
+def test_a_question_ends_a_sentence(brain: Brain, agent: Install, caplog: pytest.LogCaptureFixture) -> None:
+    brain.reject_with = 4401
+    caplog.set_level(logging.INFO, "z4j")
+    agent(brain)
+    until(lambda: "its project not archived? Events are kept. The agent" in caplog.text)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["answers in plain text", "waits for more"])
+def test_tls_to_a_plain_server_is_explained_at_once(
+    brain: Brain, agent: Install, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr("z4j_bare.transports.websocket._TLS_TIMEOUT", 0.5)
+    caplog.set_level(logging.INFO, "z4j")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if silent else brain.url.rpartition(":")[2]
+        agent(brain, brain_url=f"https://127.0.0.1:{port}", reconnect_backoff_max=0.3)
+        until(lambda: f"the TLS handshake with 127.0.0.1:{port} failed" in caplog.text, 5)
+    assert "does it speak TLS, or did you mean http://? Events are kept." in caplog.text
+
+
 def test_a_given_hmac_secret_is_used(brain: Brain, agent: Install) -> None:
     brain.secret = b"s" * 32
     runtime = agent(brain, hmac_secret=secret_text(b"s" * 32))
@@ -226,6 +262,28 @@ def test_stopping_delivers_what_is_there_in_bounded_time(brain: Brain, agent: In
     assert not [thread for thread in threading.enumerate() if thread.name == "z4j-agent"]
     record(runtime, 1)
     assert len(brain.events) == 3000
+
+
+def test_the_last_words_carry_the_final_counters(agent: Install) -> None:
+    with Brain(heartbeat=3600) as brain:
+        runtime = agent(brain)
+        until(lambda: brain.frames("agent_status"))
+        record(runtime, 3)
+        runtime.stop()
+        until(lambda: len(brain.frames("agent_status")) == 2)
+        beat, status = brain.frames("heartbeat")[-1], brain.frames("agent_status")[-1]
+        counters = beat.telemetry_loss["counters"]
+        assert (counters["produced"], counters["acked"], beat.buffer_size, status.buffer_depth) == (3, 3, 0, 0)
+
+
+def test_what_an_adapter_lost_is_in_the_books(brain: Brain, agent: Install) -> None:
+    runtime = agent(brain, heartbeat_interval=0.2)
+    record(runtime, 2)
+    runtime.record_loss(7, "child_pipe_full")
+    beat = until(lambda: next((b for b in brain.frames("heartbeat") if b.dropped_events == 7), None))
+    assert beat.telemetry_loss["counters"]["dropped"] == {"child_pipe_full": 7}
+    assert runtime.counters()["produced"] == 9
+    assert books_balance(runtime)
 
 
 def test_draining_waits_for_the_acknowledgement(brain: Brain, agent: Install) -> None:

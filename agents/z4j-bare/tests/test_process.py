@@ -214,6 +214,78 @@ def test_a_fork_without_python_s_hooks_is_noticed_by_the_pid(start: Start, brain
     assert out == "0\n"
 
 
+def test_a_child_forked_in_spite_of_the_guard_does_without_an_agent(start: Start, tmp_path: Path) -> None:
+    out = finished(
+        start(
+            """
+            import z4j_bare.forkguard as forkguard
+            forkguard._WAIT = 0.1
+            runtime = install_agent(autostart=False)
+            inside, leave = threading.Event(), threading.Event()
+            def hold():
+                with forkguard.guard:
+                    inside.set(); leave.wait(10)
+            holder = threading.Thread(target=hold)
+            holder.start(); inside.wait(10)
+            pid = os.fork()
+            if pid == 0:
+                runtime.start()
+                record(runtime, "child", 10)
+                assert (runtime.state, len(runtime._ring), runtime._thread) == ("disabled", 0, None)
+                runtime._ring.put(None)  # left from before, as it were
+                sys.exit(0)              # with the exit hooks
+            leave.set(); holder.join()
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), runtime.state)
+            """
+        )
+    )
+    assert out == "0 new\n"
+    assert not (tmp_path / "buffers").exists()
+
+
+WRONG = """
+from z4j_core.adapters import EngineAdapter
+class Engine(EngineAdapter):
+    name = "toy"
+    def connect(self, sink): print("hooks are installed")
+    def disconnect(self): pass
+    def limits(self): raise ValueError("limits")
+"""
+
+
+def test_a_wrong_configuration_does_not_stop_the_host(start: Start, brain: Brain) -> None:
+    process = start(
+        WRONG
+        + """
+os.environ.update(Z4J_BUFFER_SIZE="lots", Z4J_BRAIN_URL="http://brain.example", Z4J_TOKEN="")
+runtime = install_agent(engines=[Engine()], tokn="x")
+runtime.start(); runtime.ensure_running("task"); runtime.record_loss(1, "x")
+record(runtime, "a")
+assert runtime.drain() and not runtime.wait_connected(1) and runtime.counters() == {}
+runtime.stop()
+print(repr(runtime.state), "disabled" in repr(runtime), threading.active_count())
+try:
+    install_agent(engines=[Engine()], strict_mode=True)
+except Exception as error:
+    print(type(error).__name__)
+os.environ["Z4J_STRICT_MODE"] = "1"
+install_agent()
+"""
+    )
+    out, err = process.communicate(timeout=20)
+    assert out == "<RuntimeState.DISABLED: 'disabled'> True 1\nConfigError\n"
+    lines = err.splitlines()
+    assert lines[0].startswith("[z4j] the agent does not start: ")
+    for part in ("'tokn' is not an option", "buffer_size: ", "not encrypted", "token is missing"):
+        assert part in lines[0]
+    assert process.returncode == 1 and "ConfigError" in lines[-1]
+    assert len([line for line in lines if "[z4j]" in line]) == 1
+
+
+def test_a_failing_adapter_does_not_stop_the_installation(start: Start, brain: Brain) -> None:
+    assert finished(start(WRONG + "print(install_agent(engines=[Engine()]).state)")).startswith("hooks are installed\n")
+
+
 def test_no_thread_to_be_had_is_survived_and_persisted(start: Start, brain: Brain) -> None:
     finished(
         start(

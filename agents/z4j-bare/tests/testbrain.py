@@ -75,6 +75,7 @@ class Brain:
         self.refuse: Callable[[EventBatch], int | None] = lambda batch: None
         self.error_before_close: str | None = None
         self.reject_with: int | None = None
+        self.upgrade_status: int | None = None
         self.skew = 0.0
         self.sessions: list[Session] = []
         self.failures: list[str] = []
@@ -175,12 +176,16 @@ class Brain:
     def _run(self, started: threading.Event) -> None:
         async def main() -> None:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            async with serve(self._serve, "127.0.0.1", self._port, max_size=None, close_timeout=1) as server:
+            options = {"max_size": None, "close_timeout": 1, "process_request": self._upgrade}
+            async with serve(self._serve, "127.0.0.1", self._port, **options) as server:
                 self._port = server.sockets[0].getsockname()[1]
                 started.set()
                 await self._stop.wait()
 
         asyncio.run(main())
+
+    def _upgrade(self, connection: ServerConnection, _request: Any) -> Any:
+        return None if self.upgrade_status is None else connection.respond(self.upgrade_status, "no")
 
     async def _serve(self, connection: ServerConnection) -> None:
         try:

@@ -101,3 +101,9 @@ def test_a_killed_worker_leaves_its_events_to_the_next(worker: Callable[..., Any
     until(lambda: [event["kind"] for event in brain.of_task(task_id)] == [
         "task.received", "task.started", "task.succeeded",
     ])  # fmt: skip
+
+
+def test_a_soft_time_limit_reaches_a_task_that_publishes(worker: Callable[..., Any]) -> None:
+    one = worker("-P", "prefork")
+    for task_id in [one.send("publish_until_interrupted") for _ in range(4)]:
+        assert one.event(task_id, "succeeded")["result"].startswith("'interrupted after ")

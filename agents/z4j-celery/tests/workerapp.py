@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from z4j_bare import install_agent
 from z4j_celery import CeleryEngineAdapter
 
@@ -66,3 +66,14 @@ def die() -> None:
 @app.task(time_limit=1)
 def hang() -> None:
     time.sleep(60)
+
+
+@app.task(soft_time_limit=1, time_limit=10)
+def publish_until_interrupted() -> str:
+    published = 0
+    try:
+        while True:
+            add.apply_async((1,), queue="nobody", expires=60)
+            published += 1
+    except SoftTimeLimitExceeded:
+        return f"interrupted after {published}"

@@ -6,7 +6,7 @@ import threading
 import pytest
 from z4j_core.errors import ActionRefused
 from z4j_core.offload import Offload
-from z4j_core.safety import safe_boundary, safe_call
+from z4j_core.safety import register_host_interrupt, safe_boundary, safe_call
 
 
 class Unspeakable(Exception):
@@ -26,6 +26,30 @@ def test_exceptions_stay_inside(error: Exception) -> None:
 def test_what_belongs_to_the_host_passes(error: type[BaseException]) -> None:
     with pytest.raises(error), safe_boundary("test.passes"):
         raise error
+
+
+class TimeIsUp(Exception):
+    """What an engine's signal handler raises."""
+
+
+class SaidWhenTimeIsUp(Exception):
+    def __str__(self) -> str:
+        raise TimeIsUp
+
+
+def test_an_engine_s_interrupts_pass_once_registered() -> None:
+    safe_call(interrupt)
+    register_host_interrupt(TimeIsUp)
+    with pytest.raises(TimeIsUp), safe_boundary("test.outer"), safe_boundary("test.inner"):
+        raise TimeIsUp
+    with pytest.raises(TimeIsUp):
+        safe_call(interrupt)
+    with pytest.raises(TimeIsUp), safe_boundary("test.while_logging"):
+        raise SaidWhenTimeIsUp
+
+
+def interrupt() -> None:
+    raise TimeIsUp
 
 
 def test_a_kind_of_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -202,21 +202,54 @@ assert z4j_django.start_agent() is runtime
     assert process.returncode == 0, out
 
 
+SERVE = "from shop.wsgi import application; print('serves')"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ([1], ["z4j.E001", "Z4J must be a dict, not list"]),
-        ({"brain_url": "http://localhost:1", "tokn": "x"}, ["z4j.E002", "Did you mean 'token'?", "z4j.E003"]),
-        ({"brain_url": "http://example.com", "token": "x"}, ["z4j.E004", "not encrypted"]),
+        ([1], ["z4j.W101", "Z4J must be a dict, not list"]),
+        ({"brain_url": "http://localhost:1", "tokn": "x"}, ["z4j.W102", "Did you mean 'token'?", "z4j.W103"]),
+        ({"brain_url": "http://example.com", "token": "x"}, ["z4j.W104", "not encrypted"]),
+        ({"brain_url": "http://localhost:1", "token": "x", "x": 1, "buffer_size": "lots"}, ["z4j.W102", "buffer_size"]),
+        ({"brain_url": "http://localhost:1", "token": None}, ["z4j.W103", "Z4J has no 'token'"]),
     ],
 )
-def test_a_wrong_setting_is_a_named_check_and_does_not_stop_the_site(
-    start: Start, settings: Any, said: list[str]
-) -> None:
+def test_a_wrong_setting_is_a_named_warning_and_stops_nothing(start: Start, settings: Any, said: list[str]) -> None:
     process = start("manage.py", "check", TEST_Z4J=json.dumps(settings))
     out = done(process)
-    assert process.returncode == 1
+    assert process.returncode == 0
     for text in said:
         assert text in out
-    served = start("-c", "from shop.wsgi import application; print('serves')", TEST_Z4J=json.dumps(settings))
-    assert "serves" in done(served)
+    served = done(start("-c", SERVE, TEST_Z4J=json.dumps(settings)))
+    assert "serves" in served
+    assert served.count("[z4j] the agent does not start: ") == (0 if isinstance(settings, list) else 1)
+
+
+@pytest.mark.parametrize("settings", [{"brain_url": None, "token": None}, {"brain_url": "", "project_id": "x"}])
+def test_without_address_and_token_the_agent_stands_aside(start: Start, brain: Brain, settings: Any) -> None:
+    checked = start("manage.py", "check", TEST_Z4J=json.dumps(settings))
+    out = done(checked)
+    assert checked.returncode == 0 and "z4j" not in out
+    out = done(start("-c", SERVE, TEST_Z4J=json.dumps(settings)))
+    assert "serves" in out
+    assert [line for line in out.splitlines() if "[z4j]" in line] == [
+        "[z4j] Z4J has neither brain_url nor token: no agent in this process"
+    ]
+
+
+def test_starting_by_hand_or_in_strict_mode_raises(start: Start) -> None:
+    code = """
+import django; django.setup()
+import z4j_django
+try:
+    z4j_django.start_agent()
+except Exception as error:
+    print(type(error).__name__)
+"""
+    settings = {"brain_url": "http://localhost:1", "autostart": False}
+    options = {"TEST_Z4J": json.dumps(settings), "DJANGO_SETTINGS_MODULE": "shop.settings"}
+    assert done(start("-c", code, **options)).splitlines()[-1] == "ConfigError"
+    strict = start("-c", SERVE, TEST_Z4J=json.dumps({**settings, "strict_mode": True}))
+    assert "ConfigError" in done(strict)
+    assert strict.returncode == 1

@@ -10,7 +10,7 @@
   const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 16);
 
   function columns(told) {
-    const total = told.succeeded.map((count, index) => count + told.failed[index]);
+    const total = told.succeeded.map((count, index) => (count === null ? null : count + told.failed[index]));
     const some = told.retried.some((count) => count > 0);
     return [told.minutes, total, told.succeeded, some ? told.retried : told.retried.map(() => null)];
   }
@@ -48,7 +48,8 @@
     const index = chart.cursor.idx;
     tip.hidden = index === null || index === undefined || chart.cursor.left < 0;
     if (tip.hidden) return;
-    const line = `${clock(data.minutes[index])} UTC · ${data.succeeded[index]} succeeded · ${data.failed[index]} failed · ${data.retried[index]} retried`;
+    const known = data.succeeded[index] !== null;
+    const line = !known ? `${clock(data.minutes[index])} UTC · nothing was told yet` : `${clock(data.minutes[index])} UTC · ${data.succeeded[index]} succeeded · ${data.failed[index]} failed · ${data.retried[index]} retried`;
     if (tip.textContent !== line) tip.textContent = line;
   }
 

@@ -17,8 +17,14 @@
   }
 
   async function copy(button) {
-    const text = button.dataset.copy;
+    let text = button.dataset.copy;
     let done = true;
+    try {
+      if (button.dataset.copyUrl) text = await whole(button.dataset.copyUrl);
+    } catch {
+      answered(button, false);
+      return;
+    }
     try {
       await navigator.clipboard.writeText(text);
     } catch {
@@ -32,8 +38,19 @@
       area.remove();
       button.focus();
     }
+    answered(button, done);
+  }
+
+  function answered(button, done) {
     button.dataset.copied = done ? "yes" : "no";
     setTimeout(() => { delete button.dataset.copied; }, 1600);
+  }
+
+  // A text that is too long for the page is fetched when somebody wants it.
+  async function whole(url) {
+    const response = await fetch(url, { redirect: "error" });
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    return response.text();
   }
 
   // -- questions before an action -----------------------------------------------------------------------------------

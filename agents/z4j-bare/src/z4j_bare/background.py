@@ -17,7 +17,7 @@ from z4j_core.safety import log_once, logger, safe_boundary
 from z4j_bare import bufferfiles
 from z4j_bare.backoff import Backoff, Failure, classify, explain
 from z4j_bare.buffer import BufferStore
-from z4j_bare.config import AgentConfig
+from z4j_bare.config import AgentConfig, shown_url
 from z4j_bare.connection import Connection, Mailbox, Services
 from z4j_bare.dispatcher import Dispatcher
 from z4j_bare.heartbeat import EngineHealth, Vitals
@@ -30,6 +30,7 @@ from z4j_bare.window import Window
 _POLL_IDLE = 0.1
 _POLL_BUSY = 0.01
 _ADOPT_EVERY = 60.0
+_LEAVE_AT_LEAST = 0.05
 
 Opener = Callable[[AgentConfig], Awaitable[Transport]]
 
@@ -93,11 +94,13 @@ class _Agent:
             link = asyncio.create_task(self._stay_connected())
             await self._stop.wait()
             await self._deliver_rest()
-            link.cancel()
             pump.cancel()
-            await asyncio.gather(pump, link, return_exceptions=True)
+            await asyncio.gather(pump, return_exceptions=True)
             while self._pipeline.run_slice():
                 pass
+            await self._take_leave()
+            link.cancel()
+            await asyncio.gather(link, return_exceptions=True)
         finally:
             self._thread.counters = self._buffer.counters()
             self._buffer.close()
@@ -129,6 +132,15 @@ class _Agent:
         self._empty.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), self._thread.stop_by - time.monotonic())
+
+    async def _take_leave(self) -> None:
+        connection = self._connection
+        if connection is None or not self._thread.connected.is_set():
+            return
+        # A peer that reads takes the two frames at once; one that does not must not hold the host's exit.
+        seconds = max(_LEAVE_AT_LEAST, self._thread.stop_by - time.monotonic())
+        with safe_boundary("agent.farewell"), contextlib.suppress(TimeoutError, TransportClosed):
+            await asyncio.wait_for(connection.farewell(), seconds)
 
     async def _stay_connected(self) -> None:
         while True:
@@ -164,8 +176,11 @@ class _Agent:
 
     def _explain(self, closed: TransportClosed) -> str:
         told = self._connection.last_error if self._connection is not None else ""
-        if closed.status in (401, 403):
-            return f"{explain(4401, '')} ({closed.message})"
+        if closed.status is not None and closed.status < 500:
+            return (
+                f"the brain's address answered HTTP {closed.status} to the WebSocket upgrade at "
+                f"{shown_url(self._thread.config.url)}: is the path right, does a proxy allow WebSockets?"
+            )
         if closed.code is None and closed.message:
             return closed.message
         return explain(closed.code, told or closed.message)
@@ -174,4 +189,5 @@ class _Agent:
         level = logger.debug if text == self._said else logger.warning
         self._said = text
         more = "" if failure is Failure.NETWORK else " The agent keeps trying, more slowly."
-        level("[z4j] not connected: %s. Events are kept.%s", text.rstrip("."), more)
+        sentence = text if text.endswith("?") else f"{text.rstrip('.')}."
+        level("[z4j] not connected: %s Events are kept.%s", sentence, more)

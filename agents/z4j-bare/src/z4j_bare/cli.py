@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             agent_name=arguments.agent_name,
             environment=arguments.environment,
             dev_mode=arguments.dev_mode or None,
+            strict_mode=True,  # this process is nothing but the agent: without one it must not look alive
         )
     except Z4JError as error:
         print(f"z4j_bare: {error}", file=sys.stderr)

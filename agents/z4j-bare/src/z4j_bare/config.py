@@ -79,6 +79,27 @@ class AgentConfig:
 
 
 OPTIONS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(AgentConfig))
+REQUIRED = ("brain_url", "token")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problems:
+    """What is wrong with a configuration: names that are no option, options that are missing, sentences on values."""
+
+    unknown: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+
+    @property
+    def unused(self) -> bool:
+        """Nothing is wrong but that neither address nor token is given: nobody wants an agent here."""
+        return self.missing == REQUIRED and not self.unknown and not self.invalid
+
+    def __str__(self) -> str:
+        sentences = [_unknown(name) for name in self.unknown]
+        sentences += self.invalid
+        sentences += [f"{name} is missing (keyword, Z4J_{name.upper()} or settings)" for name in self.missing]
+        return "; ".join(sentences)
 
 
 def resolve(
@@ -88,28 +109,35 @@ def resolve(
 
     A value of ``None`` counts as not given. Raises :class:`ConfigError` that names every problem at once.
     """
+    config, problems = examine(given, settings, environ)
+    if text := str(problems):
+        raise ConfigError(text)
+    return config
+
+
+def examine(
+    given: Mapping[str, Any], settings: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[AgentConfig, Problems]:
+    """Return the configuration as far as it is valid (``strict_mode`` is then, too), and what is wrong with it."""
     environ = os.environ if environ is None else environ
     settings = settings or {}
-    problems = [_unknown(name) for name in (*given, *settings) if name not in OPTIONS]
     values: dict[str, Any] = {}
+    missing = []
+    invalid = []
     for name in OPTIONS:
         sources = (given.get(name), environ.get(f"Z4J_{name.upper()}"), settings.get(name))
         value = next((source for source in sources if source is not None and source != ""), None)
         if value is None:
+            missing += [name] if name in REQUIRED else []
             continue
         try:
             values[name] = _convert(name, value)
-        except (TypeError, ValueError) as error:
-            problems.append(f"{name}: {error}")
-    for name in ("brain_url", "token"):
-        if name not in values and not any(problem.startswith(f"{name}:") for problem in problems):
-            problems.append(f"{name} is missing (keyword, Z4J_{name.upper()} or settings)")
-    if not problems:
-        config = AgentConfig(**values)
-        problems = _check(config)
-        if not problems:
-            return config
-    raise ConfigError("; ".join(problems))
+        except (TypeError, ValueError, OverflowError) as error:
+            invalid.append(f"{name}: {error}")
+    config = AgentConfig(**{"brain_url": "", "token": "", **values})
+    invalid += _check(config)
+    unknown = tuple(str(name) for name in (*given, *settings) if name not in OPTIONS)
+    return config, Problems(unknown, tuple(missing), tuple(invalid))
 
 
 def socket_url(brain_url: str) -> str:
@@ -117,7 +145,13 @@ def socket_url(brain_url: str) -> str:
 
     Raises :class:`ConfigError` when it is not such a URL.
     """
-    parts = urlsplit(brain_url if "://" in brain_url else f"https://{brain_url}")
+    if "://" not in brain_url:
+        raise ConfigError("brain_url has no scheme: write http:// or https:// in front")
+    try:
+        parts = urlsplit(brain_url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"brain_url is not a URL: {error}") from error
     scheme = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}.get(parts.scheme)
     if scheme is None or not parts.hostname:
         raise ConfigError("brain_url must look like https://z4j.example.com")
@@ -188,13 +222,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _check(config: AgentConfig) -> list[str]:
-    problems = []
-    try:
-        url = urlsplit(config.url)
-        if url.scheme == "ws" and url.hostname not in _LOOPBACK and not config.dev_mode:
-            problems.append("brain_url is not encrypted: use https://, or dev_mode=True on a network you trust")
-    except ConfigError as error:
-        problems.append(str(error))
+    problems = _check_url(config) if config.brain_url else []
     try:
         _ = config.secret
     except SignatureError as error:
@@ -204,6 +232,16 @@ def _check(config: AgentConfig) -> list[str]:
     elif config.transport not in ("auto", "websocket"):
         problems.append(f"transport {config.transport!r} is not known, use 'auto' or 'websocket'")
     return problems
+
+
+def _check_url(config: AgentConfig) -> list[str]:
+    try:
+        url = urlsplit(config.url)
+    except ConfigError as error:
+        return [str(error)]
+    if url.scheme == "ws" and url.hostname not in _LOOPBACK and not config.dev_mode:
+        return ["brain_url is not encrypted: use https://, or dev_mode=True on a network you trust"]
+    return []
 
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {

@@ -207,6 +207,12 @@ class Connection:
             self._services.window.sent(identifier, batch, seq=self._signer.seq, now=time.monotonic())
             await self._transport.send(message)
 
+    async def farewell(self) -> None:
+        """Send a last heartbeat and status, so that the brain has the counters with which this process ends."""
+        vitals = self._services.vitals
+        await self._send(vitals.heartbeat(uuid4().hex, self._services.health.current()))
+        await self._send(vitals.status(uuid4().hex))
+
     async def _beat(self, interval: float) -> NoReturn:
         vitals, health = self._services.vitals, self._services.health
         while True:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from z4j_core.adapters import EngineAdapter, FrameworkAdapter, SchedulerAdapter
-from z4j_core.safety import logger
+from z4j_core.errors import ConfigError
+from z4j_core.safety import logger, safe_boundary
 
-from z4j_bare.config import resolve
+from z4j_bare.config import examine
+from z4j_bare.inert import InertRuntime
 from z4j_bare.runtime import AgentRuntime
 
 
@@ -38,14 +40,24 @@ def install_agent(
     ``redaction_extra_key_patterns``, ``redaction_extra_value_patterns``.
 
     With an engine that forks its workers (Celery) the thread starts when the worker is ready, or with the first
-    event of a process; otherwise at once. Raises :class:`~z4j_core.errors.ConfigError` naming every wrong option.
+    event of a process; otherwise at once.
+
+    A wrong configuration never stops the host: one error line names every wrong option, no hook is installed, and the
+    runtime returned is inert (``state`` is ``RuntimeState.DISABLED``). With ``strict_mode=True`` or
+    ``Z4J_STRICT_MODE=1`` it raises :class:`~z4j_core.errors.ConfigError` instead.
     """
     framework = framework or BareFrameworkAdapter()
-    config = resolve(options, framework.settings())
+    config, problems = examine(options, framework.settings())
+    if text := str(problems):
+        if config.strict_mode:
+            raise ConfigError(text)
+        logger.error("[z4j] the agent does not start: %s", text)
+        return InertRuntime(config, framework)
     runtime = AgentRuntime(config, engines=engines, schedulers=schedulers, framework=framework)
     for adapter in (*engines, *schedulers):
-        for note in adapter.limits():
-            logger.info("[z4j] %s: %s", adapter.name, note)
+        with safe_boundary(f"{adapter.name}.limits"):
+            for note in adapter.limits():
+                logger.info("[z4j] %s: %s", adapter.name, note)
     if config.autostart:
         runtime.start()
     return runtime

@@ -45,6 +45,8 @@ class Pipeline:
             self._buffer.record_loss(failed, "redaction_error")
         if refused := self._ring.refused():
             self._buffer.record_loss(refused, "ring_full")
+        for count, reason in self._ring.losses():
+            self._buffer.record_loss(count, reason)
         return len(events)
 
     def _document(self, event: TaskEvent) -> dict[str, Any]:

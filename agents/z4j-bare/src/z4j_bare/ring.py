@@ -21,6 +21,7 @@ class Ring(Generic[T]):
         self._capacity = capacity
         self._refusals = itertools.count()
         self._refused_seen = 0
+        self._losses: deque[tuple[int, str]] = deque()
 
     def put(self, item: T) -> bool:
         """Add one item; tell whether there was room."""
@@ -43,6 +44,17 @@ class Ring(Generic[T]):
         total = int(repr(self._refusals)[6:-1])
         fresh, self._refused_seen = total - self._refused_seen, total
         return fresh
+
+    def lose(self, count: int, reason: str) -> None:
+        """Note that ``count`` items were lost before they got here."""
+        self._losses.append((count, reason))
+
+    def losses(self) -> list[tuple[int, str]]:
+        """Return (count, reason) of what was noted as lost since the last call. For the consumer only."""
+        noted = []
+        while self._losses:
+            noted.append(self._losses.popleft())
+        return noted
 
     def __len__(self) -> int:
         return len(self._items)

@@ -38,6 +38,7 @@ class RuntimeState(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     STOPPED = "stopped"
+    DISABLED = "disabled"  # a wrong configuration, or a fork in a moment in which no agent can survive one
 
 
 class AgentRuntime:
@@ -153,12 +154,21 @@ class AgentRuntime:
     def record_event(self, event: TaskEvent) -> None:
         """Take over one event; it is delivered later. Never blocks, never raises."""
         with safe_boundary("agent.record"):
-            if self._stopped:
+            # Without a thread nothing would ever empty the ring.
+            if self._stopped or not guard.clean:
                 return
             self._check_pid()
             self._ring.put(event)
             if self._thread is None and self._installed:
                 self.ensure_running()
+
+    def record_loss(self, count: int, reason: str) -> None:
+        """Count events that an adapter could not hand over. Never blocks, never raises."""
+        with safe_boundary("agent.record_loss"):
+            if self._stopped or not guard.clean:
+                return
+            self._check_pid()
+            self._ring.lose(count, reason)
 
     def wait_connected(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the connection to the brain; tell whether it stands."""
@@ -178,6 +188,8 @@ class AgentRuntime:
         """What this process's part of the runtime does now."""
         if self._stopped:
             return RuntimeState.STOPPED
+        if not guard.clean:
+            return RuntimeState.DISABLED
         if self._thread is None or self._pid != os.getpid():
             return RuntimeState.WAITING if self._installed else RuntimeState.NEW
         return RuntimeState.CONNECTED if self._thread.connected.is_set() else RuntimeState.CONNECTING
@@ -220,7 +232,7 @@ class AgentRuntime:
 
     def _finish(self) -> None:
         """At interpreter exit: deliver for a bounded time, or at least write what is in the ring to the buffer."""
-        if self._pid != os.getpid():
+        if self._pid != os.getpid() or not guard.clean:
             return
         thread = self._thread
         if thread is not None and thread.is_alive():

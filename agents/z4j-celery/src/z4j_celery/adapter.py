@@ -6,14 +6,19 @@ import os
 from typing import Any, ClassVar, Self
 
 from celery import Celery, _state
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from celery.utils.imports import symbol_by_name
 from z4j_core.actions import Command
 from z4j_core.adapters import EngineAdapter, Sink
 from z4j_core.errors import ConfigError, EngineUnavailable
+from z4j_core.safety import register_host_interrupt
 
 from z4j_celery.capture import Capture
 from z4j_celery.control import Control, pool_name
 from z4j_celery.health import Health
+
+# Raised by the pool's signal handler wherever the task is at that moment, which may be inside one of our hooks.
+register_host_interrupt(SoftTimeLimitExceeded, TimeLimitExceeded)
 
 #: The hooks are those of the process, not of an app, so one adapter owns them.
 _installed: dict[str, Capture] = {}

@@ -1,7 +1,10 @@
-"""The hooks: Celery's signals, and a tap on the worker's event dispatcher.
+"""The hooks: Celery's signals, and taps on the worker's event dispatcher and on the two signals of publishing.
 
 Every task event of a worker is made in its main process by ``EventDispatcher.send``, whether or not anything is
 published (``-E``). The tap copies what is made there and forwards the call unchanged.
+
+A task publishes in the middle of its own code, where a soft time limit may interrupt it. Celery swallows what a
+receiver raises, so these two hooks run beside their signals' ``send`` and not inside it.
 """
 
 from __future__ import annotations
@@ -29,12 +32,14 @@ _SIGNALS = (
     "worker_init",
     "worker_ready",
     "worker_shutdown",
+    "worker_process_shutdown",
     "beat_init",
     "task_received",
     "task_failure",
     "task_revoked",
     "task_unknown",
 )
+_PUBLISHING = ("before_task_publish", "after_task_publish")
 
 
 class Capture:
@@ -50,6 +55,7 @@ class Capture:
         self._pipe: ChildPipe | None = None
         self._worker_pid = 0
         self._original_send: Callable[..., Any] | None = None
+        self._signal_taps: dict[str, Callable[..., Any]] = {}
         #: Task events were switched on for the worker only so that the tap sees them.
         self.forced_events = False
 
@@ -59,12 +65,19 @@ class Capture:
         """Connect the signals and the tap."""
         for name in _SIGNALS:
             getattr(signals, name).connect(getattr(self, f"_on_{name}"), weak=False, dispatch_uid=f"z4j-{name}")
+        for name in _PUBLISHING:
+            self._tap_signal(name)
         self._install_tap()
 
     def uninstall(self) -> None:
         """Undo :meth:`install`; a tap that something else has wrapped since stays, and does nothing."""
         for name in _SIGNALS:
             getattr(signals, name).disconnect(dispatch_uid=f"z4j-{name}")
+        for name, tap in self._signal_taps.items():
+            signal = getattr(signals, name)
+            if vars(signal).get("send") is tap:
+                del signal.send
+        self._signal_taps.clear()  # the same dict: the taps themselves look into it
         if self._original_send is not None and getattr(EventDispatcher.send, "z4j_tap", None) is self:
             EventDispatcher.send = self._original_send
         self._original_send = None
@@ -84,14 +97,44 @@ class Capture:
         send.z4j_tap = self  # type: ignore[attr-defined]
         EventDispatcher.send = send
 
+    def _tap_signal(self, name: str) -> None:
+        signal, hook = getattr(signals, name), getattr(self, f"_publishing_{name}")
+        original, own = signal.send, signal.receivers
+        local, taps = self._local, self._signal_taps
+
+        @functools.wraps(original)
+        def send(sender: Any, **named: Any) -> Any:
+            if name not in taps:  # uninstalled, but an app has kept this function
+                return original(sender, **named)
+            local.tapped = True
+            try:
+                # With our receiver alone there is nothing to call, and no place where an interrupt is swallowed.
+                responses = original(sender, **named) if len(own) > 1 else []
+            finally:
+                local.tapped = False
+            hook(sender=sender, **named)
+            return responses
+
+        taps[name] = signal.send = send
+
     # -- publishing ---------------------------------------------------------------------------------------------------
 
+    # The receivers serve an app that has kept the ``send`` of before the tap; a tapped signal leaves them idle.
+
     def _on_before_task_publish(self, **kwargs: Any) -> None:
+        if not getattr(self._local, "tapped", False):
+            self._publishing_before_task_publish(**kwargs)
+
+    def _on_after_task_publish(self, **kwargs: Any) -> None:
+        if not getattr(self._local, "tapped", False):
+            self._publishing_after_task_publish(**kwargs)
+
+    def _publishing_before_task_publish(self, **kwargs: Any) -> None:
         with safe_boundary("celery.before_publish"):
             # Before and not after: a worker may have the task before the publisher's call returns.
             self._local.publishing = (datetime.now(UTC), kwargs.get("properties"), kwargs.get("declare"))
 
-    def _on_after_task_publish(self, sender: Any = None, **kwargs: Any) -> None:
+    def _publishing_after_task_publish(self, sender: Any = None, **kwargs: Any) -> None:
         with safe_boundary("celery.sent"):
             began, properties, declare = getattr(self._local, "publishing", None) or (datetime.now(UTC), None, None)
             self._local.publishing = None
@@ -113,7 +156,7 @@ class Capture:
             self.worker = sender
             self._worker_pid = os.getpid()
             if self._pipe is None and hasattr(os, "fork"):
-                self._pipe = ChildPipe(self._sink.record_event)
+                self._pipe = ChildPipe(self._sink)
             options = getattr(sender, "options", {})
             quiet = options.get("without_gossip") and options.get("without_heartbeat")
             if quiet and not sender.task_events:
@@ -136,6 +179,11 @@ class Capture:
                 if self._pipe is not None:
                     self._pipe.drain()
                 self._sink.drain()
+
+    def _on_worker_process_shutdown(self, **_: Any) -> None:
+        with safe_boundary("celery.child_shutdown"):
+            if self._pipe is not None and not self.in_worker():
+                self._pipe.finish()
 
     def _on_beat_init(self, **_: Any) -> None:
         with safe_boundary("celery.beat_init"):

@@ -10,47 +10,62 @@ import contextlib
 import json
 import os
 import select
-from collections.abc import Callable
 from datetime import datetime
 from threading import Thread
+from typing import Any
 
+from z4j_core.adapters import Sink
 from z4j_core.events import TaskEvent
-from z4j_core.safety import safe_boundary
+from z4j_core.safety import logger, safe_boundary
+
+try:
+    import fcntl
+except ImportError:  # Windows, which has no pool that forks
+    fcntl = None  # type: ignore[assignment]
 
 _ATOMIC = getattr(select, "PIPE_BUF", 512)
 _READ = 65536
+_ROOM = 1024 * 1024
 
 
 class ChildPipe:
-    """Carries events from forked children to :attr:`deliver` in the process that made the pipe."""
+    """Carries events from forked children to ``sink`` in the process that made the pipe."""
 
-    def __init__(self, deliver: Callable[[TaskEvent], None]) -> None:
-        self._deliver = deliver
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
+        _enlarge(self._writer)
         self._rest = b""
         self._thread: Thread | None = None
+        #: In a child: events that found no room, not yet told to the parent.
+        self._lost = 0
 
     def send(self, event: TaskEvent) -> None:
-        """Write one event, in a child. A full pipe loses it: the worker that receives the task tells the same."""
-        line = _line(event)
+        """Write one event, in a child. One that finds no room is counted, and told with the next that does."""
+        document = event.wire()
+        if len(_line(document | {"lost": self._lost})) > _ATOMIC:
+            data = {key: value for key, value in event.data.items() if key not in ("args", "kwargs")}
+            document["data"] = data | {"replayable": False, "replay_reason": "arguments truncated"}
+        if not self._write(document):
+            self._lost += 1
+
+    def finish(self) -> None:
+        """Tell what was lost and not told yet, at the end of a child."""
+        if self._lost:
+            self._write({})
+
+    def _write(self, document: dict[str, Any]) -> bool:
+        line = _line(document | {"lost": self._lost} if self._lost else document)
         if len(line) > _ATOMIC:
-            small = {key: value for key, value in event.data.items() if key not in ("args", "kwargs")}
-            small |= {"replayable": False, "replay_reason": "arguments truncated"}
-            line = _line(
-                TaskEvent(
-                    kind=event.kind,
-                    engine=event.engine,
-                    task_id=event.task_id,
-                    occurred_at=event.occurred_at,
-                    data=small,
-                    id=event.id,
-                )
-            )
-        if len(line) <= _ATOMIC:
-            with contextlib.suppress(OSError):
-                os.write(self._writer, line)
+            return False
+        try:
+            os.write(self._writer, line)
+        except OSError:  # full, or the parent is gone; either way the caller counts
+            return False
+        self._lost = 0
+        return True
 
     def start(self) -> None:
         """Begin reading, in the main process and after the pool has forked."""
@@ -71,14 +86,25 @@ class ChildPipe:
                 *lines, self._rest = (self._rest + chunk).split(b"\n")
                 for line in lines:
                     with safe_boundary("celery.child"):
-                        self._deliver(_event(line))
+                        self._take(json.loads(line))
+
+    def _take(self, document: dict[str, Any]) -> None:
+        if lost := document.pop("lost", 0):
+            self._sink.record_loss(lost, "child_pipe_full")
+        if document:
+            occurred_at = datetime.fromisoformat(document.pop("occurred_at"))
+            self._sink.record_event(TaskEvent(occurred_at=occurred_at, **document))
 
 
-def _line(event: TaskEvent) -> bytes:
-    return json.dumps(event.wire(), separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+def _enlarge(pipe: int) -> None:
+    """Give the pipe as much room as an ordinary user gets: nobody reads it before the pool has forked."""
+    if fcntl is None or not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ROOM)
+    except OSError as error:  # the user's share of pipe memory is used up: the usual 64 KiB have to do
+        logger.debug("[z4j] the pipe of the pool's children stays small: %s", error)
 
 
-def _event(line: bytes) -> TaskEvent:
-    fields = json.loads(line)
-    fields["occurred_at"] = datetime.fromisoformat(fields["occurred_at"])
-    return TaskEvent(**fields)
+def _line(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"

@@ -274,7 +274,7 @@ def decode(document: dict[str, Any]) -> Frame:
     """
     kind = check_envelope(document)
     identifier, ts, payload = document.get("id"), document.get("ts"), document.get("payload")
-    check_id(identifier, "id", limits.MAX_ID)
+    identifier = check_id(identifier, "id", limits.MAX_ID)
     if ts is not None:
         ts = _TIME(ts, "ts")
     return decode_payload(kind, identifier, ts, _mapping({} if payload is None else payload, "payload"))

@@ -41,7 +41,8 @@ class safe_boundary(ContextDecorator):
     """Keep every :class:`Exception` raised inside away from the host; ``error`` holds the last one.
 
     ``KeyboardInterrupt``, ``SystemExit`` and other ``BaseException`` pass: they belong to the host, and so do the
-    classes of :func:`register_host_interrupt`. A kind of failure is logged once. Works as a context manager and as a decorator.
+    classes of :func:`register_host_interrupt`. A kind of failure is logged once. Works as a context manager and as a
+    decorator.
     """
 
     def __init__(self, kind: str) -> None:

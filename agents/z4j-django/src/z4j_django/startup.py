@@ -16,10 +16,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from django.core.signals import request_started
-from z4j_bare import AgentRuntime, install_agent
+from z4j_bare import AgentRuntime, RuntimeState, install_agent
+from z4j_bare.config import examine
 from z4j_core.adapters import Adapter, EngineAdapter, SchedulerAdapter
 from z4j_core.discovery import ENGINES, SCHEDULERS, discover
-from z4j_core.errors import ConfigError
 from z4j_core.safety import logger, safe_boundary
 
 from z4j_django.framework import DjangoFrameworkAdapter, configured
@@ -51,7 +51,8 @@ def start_agent(
         runtime = _current[-1]
         runtime.start()
     else:
-        runtime = _install(engines, schedulers, overrides)
+        # Who starts it by hand wants to know why it does not start.
+        runtime = _install(engines, schedulers, {"strict_mode": True, **overrides})
     runtime.ensure_running()
     return runtime
 
@@ -61,14 +62,12 @@ def autostart() -> None:
     options = configured()
     if not options or not wanted(sys.argv):
         return
-    try:
-        runtime = _install(None, None, {})
-    except ConfigError as error:
-        logger.error("[z4j] the agent does not start: %s", error)
-        if options.get("strict_mode") is True:
-            raise
+    config, problems = examine({}, options)
+    if problems.unused and not config.strict_mode:
+        logger.info("[z4j] Z4J has neither brain_url nor token: no agent in this process")
         return
-    if not runtime.config.autostart:
+    runtime = _install(None, None, {})
+    if runtime.state is RuntimeState.DISABLED or not runtime.config.autostart:
         return
     request_started.connect(_on_request, dispatch_uid="z4j-request", weak=False)
     if FLAG in sys.argv:
@@ -138,7 +137,8 @@ def _install(
         schedulers = [adapter for adapter in _discovered(SCHEDULERS) if isinstance(adapter, SchedulerAdapter)]
     framework = DjangoFrameworkAdapter()
     runtime = install_agent(engines=engines, schedulers=schedulers, framework=framework, **overrides)
-    _current.append(runtime)
+    if runtime.state is not RuntimeState.DISABLED:
+        _current.append(runtime)
     return runtime
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -20,6 +22,8 @@ from z4j_bare.config import AgentConfig
 from z4j_bare.transports.base import TransportClosed
 
 _OPEN_TIMEOUT = 15.0
+#: A server that does not speak TLS often waits in silence for the rest of what it takes for a request.
+_TLS_TIMEOUT = 5.0
 _PING = 60.0
 _CLOSE_TIMEOUT = 1.0
 _USER_AGENT = f"z4j-bare/{package_version('z4j-bare')}"
@@ -103,7 +107,7 @@ async def open_websocket(config: AgentConfig) -> WebSocketTransport:
             sock=await asyncio.wait_for(_socket(config.url), _OPEN_TIMEOUT),
             additional_headers={"Authorization": f"Bearer {config.token}"},
             user_agent_header=_USER_AGENT,
-            ssl=config.ssl_context(),
+            **_tls(config),
             open_timeout=_OPEN_TIMEOUT,
             close_timeout=_CLOSE_TIMEOUT,
             ping_interval=_PING,
@@ -116,6 +120,22 @@ async def open_websocket(config: AgentConfig) -> WebSocketTransport:
         status = error.response.status_code
         raise TransportClosed(f"the server answered HTTP {status}", status=status) from None
     except (OSError, WebSocketException, ValueError, ActionRefused) as error:
-        text = str(error).strip() or type(error).__name__
-        raise TransportClosed(text[:300]) from None
+        raise TransportClosed(_told(error, config.url)[:400]) from None
     return WebSocketTransport(connection)
+
+
+def _tls(config: AgentConfig) -> dict[str, Any]:
+    context = config.ssl_context()
+    return {} if context is None else {"ssl": context, "ssl_handshake_timeout": _TLS_TIMEOUT}
+
+
+def _told(error: Exception, url: str) -> str:
+    """Return what went wrong before the upgrade, with a hint where there is a usual reason."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the brain's certificate is not trusted: {text}; is ca_file right?"
+    # "Aborted" is what asyncio says when its limit for the handshake is over; plain servers reset, answer or wait.
+    if isinstance(error, ssl.SSLError | ConnectionAbortedError | ConnectionResetError) and url.startswith("wss:"):
+        server = urlsplit(url).netloc.rpartition("@")[2]
+        return f"the TLS handshake with {server} failed ({text}): does it speak TLS, or did you mean http://?"
+    return text
