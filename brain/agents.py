@@ -114,6 +114,7 @@ def heard(credential: Credential, session_id: str, frame: Heartbeat | AgentStatu
     now = timezone.now()
     fields: dict[str, Any] = {"last_seen_at": now, "state": AgentState.ONLINE, "disconnected_at": None}
     if isinstance(frame, Heartbeat):
+        fields["told_at"] = now
         fields["buffer_depth"] = frame.buffer_size
         fields["dropped"] = frame.dropped_events
         fields |= _accounts(frame.telemetry_loss or {})

@@ -314,6 +314,7 @@ class Migration(migrations.Migration):
                 ('buffer_depth', models.BigIntegerField(default=0)),
                 ('produced', models.BigIntegerField(blank=True, null=True)),
                 ('dropped', models.BigIntegerField(default=0)),
+                ('told_at', models.DateTimeField(blank=True, help_text='When it told the counts above.', null=True)),
                 ('connected_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('last_seen_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('disconnected_at', models.DateTimeField(blank=True, null=True)),

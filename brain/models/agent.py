@@ -58,6 +58,7 @@ class AgentProcess(models.Model):
     buffer_depth = models.BigIntegerField(default=0)
     produced = models.BigIntegerField(null=True, blank=True)
     dropped = models.BigIntegerField(default=0)
+    told_at = models.DateTimeField(null=True, blank=True, help_text="When it told the counts above.")
     connected_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
     disconnected_at = models.DateTimeField(null=True, blank=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from uuid import UUID
 
-from django.db.models import Count, Max, Prefetch, Q, Sum
+from django.db.models import Count, Max, Min, Prefetch, Q, Sum
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -77,7 +78,8 @@ def agents_of(project: Project) -> list[AgentCard]:
         .prefetch_related(Prefetch("processes", queryset=processes, to_attr="shown"))
         .annotate(
             produced=Sum("processes__produced"),
-            told_at=Max("processes__last_seen_at", filter=Q(processes__produced__isnull=False)),
+            # The sum is as old as its oldest part; of processes that are gone, what they told last stays true.
+            told_at=Coalesce(Min("processes__told_at", filter=online), Max("processes__told_at")),
             dropped=Sum("processes__dropped"),
             buffered=Sum("processes__buffer_depth", filter=online),
             known=Count("processes"),
