@@ -357,10 +357,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
-            index=models.Index(fields=['project', 'engine', '-created_at', '-id'], name='z4j_task_engine'),
-        ),
-        migrations.AddIndex(
-            model_name='task',
             index=models.Index(condition=models.Q(('state', 'failed')), fields=['project', '-finished_at', '-id'], name='z4j_task_failed'),
         ),
         migrations.AddConstraint(
