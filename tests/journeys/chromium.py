@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.brainprocess import EMAIL, PASSWORD, BrainProcess
+
+# Two busy cores may take longer than the usual five seconds; what is expected still has to come.
+expect.set_options(timeout=20_000)
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

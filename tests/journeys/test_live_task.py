@@ -129,6 +129,10 @@ def test_two_hundred_tasks_reach_the_open_pages_without_a_reload(brain, shop):
         assert series(overview, "retried") == 40
         expect(listing.locator("tr[data-task-id]").first).to_be_visible()
         eventually(lambda: listing.locator("tr[data-state=succeeded], tr[data-state=failed]").count() >= 50, timeout=20)
+        # The empty list filled itself with what was there then; what came since waits in the pill.
+        if listing.locator("#new-pill").is_visible():
+            listing.locator("#new-pill").click()
+        expect(listing.locator("#new-pill")).to_have_attribute("data-new", "0")
         shop.send("for n in range(3): work.delay(n, late=True)")
         expect(listing.locator("#new-pill")).to_have_attribute("data-new", "3")
         listing.locator("#new-pill").click()
