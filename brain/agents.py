@@ -89,7 +89,7 @@ def connected(credential: Credential, hello: Hello, session_id: str, skew_ms: in
             "environment": _name(host.get("environment"))[:64],
             "engines": clean_json(hello.engines),
             "schedulers": clean_json(hello.schedulers),
-            "capabilities": {_name(engine): sorted(actions) for engine, actions in announced(hello).items()},
+            "capabilities": {engine: sorted(actions) for engine, actions in announced(hello).items()},
             "features": clean_json(hello.runtime_features),
             "clock_skew_ms": skew_ms,
             "connected_at": now,
@@ -208,7 +208,7 @@ def able(project_id: UUID, engine: str, action: str) -> QuerySet[AgentProcess]:
     rows = AgentProcess.objects.filter(project_id=project_id, state=AgentState.ONLINE, agent__revoked_at=None).order_by(
         "-last_seen_at"
     )
-    ids = [row.pk for row in rows if action in capabilities_of(row, engine)]
+    ids = [row.pk for row in rows.only("capabilities") if action in capabilities_of(row, engine)]
     return rows.filter(pk__in=ids)
 
 

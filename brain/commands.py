@@ -56,12 +56,17 @@ def offers(task: Task, permissions: frozenset[str]) -> list[Offer]:
 def _obstacle(task: Task, action: str, permissions: frozenset[str]) -> str:
     if action not in permissions:
         return "Your role does not allow this."
-    reason = _unfit_for_retry(task) if action == "retry_task" else _unfit_for_cancel(task)
-    if reason:
+    if reason := _unfit(task, action):
         return reason
-    if not agents.able(task.project_id, task.engine, action).exists():
-        return f"No connected agent can do this on {task.engine} now."
-    return ""
+    return "" if agents.able(task.project_id, task.engine, action).exists() else _nobody(task)
+
+
+def _nobody(task: Task) -> str:
+    return f"No connected agent can do this on {task.engine} now."
+
+
+def _unfit(task: Task, action: str) -> str:
+    return _unfit_for_retry(task) if action == "retry_task" else _unfit_for_cancel(task)
 
 
 def _unfit_for_retry(task: Task) -> str:
@@ -109,12 +114,11 @@ def issue_for_task(project: Project, task: Task, action: str, user: User) -> Com
             outcome="denied",
         )
         raise
-    obstacle = _obstacle(task, action, frozenset({action}))
-    if obstacle:
-        raise Conflict(obstacle)
+    if reason := _unfit(task, action):
+        raise Conflict(reason)
     process = agents.able(project.id, task.engine, action).first()
     if process is None:
-        raise Conflict(f"No connected agent can do this on {task.engine} now.")
+        raise Conflict(_nobody(task))
     parameters = _parameters(task, action)
     ACTIONS[action].validate(parameters)
     with transaction.atomic():

