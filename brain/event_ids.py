@@ -12,8 +12,8 @@ from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
-_CLEAR = ~((0xF << 76) | (0x3 << 62))
+#: The digit that holds the variant of a UUID, two bits of it, by the digit that was there.
+_VARIANT = {digit: "89ab"[value % 4] for value, digit in enumerate("0123456789abcdef")}
 _MAX_MILLISECONDS = (1 << 48) - 1
 
 
@@ -22,14 +22,21 @@ def milliseconds(moment: datetime) -> int:
     return max(0, min((moment - _EPOCH) // _MILLISECOND, _MAX_MILLISECONDS))
 
 
-def event_id(project_id: UUID, agent_event_id: str, occurred_at: datetime) -> str:
-    """Return the id under which an event is stored, as the 32 hexadecimal digits of a UUID.
+class EventIds:
+    """The ids under which the events of one project are stored, as the 32 hexadecimal digits of a UUID."""
 
-    ``agent_event_id`` is the id the agent gave it, unique within the project; ``occurred_at`` its time, clamped.
-    """
-    digest = hashlib.blake2b(agent_event_id.encode("utf-8", "replace"), key=project_id.bytes, digest_size=10).digest()
-    value = (milliseconds(occurred_at) << 80) | int.from_bytes(digest, "big")
-    return f"{(value & _CLEAR) | _VERSION_AND_VARIANT:032x}"
+    def __init__(self, project_id: UUID) -> None:
+        self._keyed = hashlib.blake2b(key=project_id.bytes, digest_size=10)
+
+    def of(self, agent_event_id: str, occurred_at: datetime) -> str:
+        """Return the id of an event.
+
+        ``agent_event_id`` is the id the agent gave it, unique within the project; ``occurred_at`` its time, clamped.
+        """
+        keyed = self._keyed.copy()
+        keyed.update(agent_event_id.encode("utf-8", "replace"))
+        digest = keyed.hexdigest()
+        return f"{milliseconds(occurred_at):012x}7{digest[1:4]}{_VARIANT[digest[4]]}{digest[5:]}"
 
 
 def floor(moment: datetime) -> UUID:

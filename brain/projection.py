@@ -1,9 +1,9 @@
 """The fold: what a task is, as an order-free join of its events. Pure; knows no clock and no database.
 
-:func:`of_event` turns one event into the facts it tells, :func:`join` merges two sets of facts. ``join`` is
-commutative, associative and idempotent, so any order, any repetition and any batching of the same events gives the
-same row. Two layers make that true: facts of the whole task are merged value by value, and facts of the attempt are
-those of the greatest attempt number only.
+:func:`absorb` adds what one event tells to the facts of a task, :func:`join` merges two sets of facts. ``join`` is
+commutative, associative and idempotent, and to absorb an event is to join what it tells alone, so any order, any
+repetition and any batching of the same events gives the same row. Two layers make that true: facts of the whole task
+are merged value by value, and facts of the attempt are those of the greatest attempt number only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from z4j_core.events import is_placeholder
 
@@ -21,7 +21,8 @@ from brain.states import KIND_STATE, RANK, TERMINAL_STATES, TaskState
 _STATES = tuple(TaskState)
 #: Two tellings of one start differ by milliseconds; two starts of one attempt by more than this.
 SAME_START = timedelta(seconds=2)
-_NO_CALL = (0, "", "", "")
+#: Nothing is known of the arguments; see :class:`Facts`.
+NO_CALL = (0, "", "", "")
 _NO_ERROR = ("", "", "")
 
 
@@ -40,7 +41,7 @@ class Facts:
     name: str = ""
     queue: str = ""
     priority: int | None = None
-    call: tuple[int, str, str, str] = _NO_CALL
+    call: tuple[int, str, str, str] = NO_CALL
     root_task_id: str = ""
     parent_task_id: str = ""
     group_id: str = ""
@@ -107,33 +108,127 @@ _values = attrgetter(*(field.name for field in dataclasses.fields(Facts)))
 _TEXTS = ("queue", "root_task_id", "parent_task_id", "group_id", "retry_of")
 
 
-def of_event(kind: str, occurred_at: datetime, told: Any) -> Facts:
-    """Return the facts one event tells. ``told`` has the attributes of :class:`brain.ingest.decode.Told`."""
-    state = KIND_STATE[kind]
-    attempt = told.attempt
-    facts = Facts(attempt, RANK[state], told.name, told.queue, told.priority, told.call)
-    facts.root_task_id = told.root_task_id
-    facts.parent_task_id = told.parent_task_id
-    facts.group_id = told.group_id
-    facts.retry_of = told.retry_of
-    facts.worker = told.worker
-    facts.eta = told.eta
-    facts.retries = attempt
-    if state is TaskState.PENDING:
-        facts.published_at = facts.queued_at = occurred_at
-    elif state is TaskState.RECEIVED:
-        facts.received_at = occurred_at
-    elif state is TaskState.STARTED:
-        facts.started_at = facts.last_started_at = occurred_at
-    elif state is TaskState.RETRY:
-        facts.retries = attempt + 1
-        facts.error = told.error
-    else:
-        facts.finished_at = occurred_at
-        facts.told_run_ms = told.run_ms
-        facts.result = told.result
-        facts.error = told.error
+class Telling(Protocol):
+    """What an event's data say, as :class:`brain.ingest.told.Told` has it; None for what they do not say."""
+
+    task_name: str | None
+    queue: str | None
+    worker: str | None
+    priority: int | None
+    root_task_id: str | None
+    parent_task_id: str | None
+    group_id: str | None
+    retry_of: str | None
+
+    @property
+    def number(self) -> int:
+        """The attempt."""
+
+    @property
+    def ready_at(self) -> datetime | None:
+        """The ETA."""
+
+    @property
+    def run_ms(self) -> int | None:
+        """The run time."""
+
+    @property
+    def call(self) -> tuple[int, str, str, str]:
+        """Arguments, and whether they are good for a replay."""
+
+    @property
+    def output(self) -> str:
+        """The result."""
+
+    @property
+    def error(self) -> tuple[str, str, str]:
+        """Traceback, message, exception class."""
+
+
+def of_event(kind: str, occurred_at: datetime, told: Telling) -> Facts:
+    """Return the facts one event tells."""
+    facts = Facts()
+    absorb(facts, kind, occurred_at, told)
     return facts
+
+
+def absorb(facts: Facts, kind: str, occurred_at: datetime, told: Telling) -> None:
+    """Add what one event tells, in place: the same as ``join(facts, of_event(…))`` without making either."""
+    state, attempt = KIND_STATE[kind], told.number
+    _absorb_task(facts, told)
+    _absorb_family(facts, told)
+    if state is TaskState.PENDING:
+        facts.published_at = _earliest(facts.published_at, occurred_at)
+    retries = attempt + 1 if state is TaskState.RETRY else attempt
+    facts.retries = max(facts.retries, retries)
+    if attempt > facts.attempt:
+        _begin_attempt(facts, attempt)
+    if attempt == facts.attempt:
+        _absorb_attempt(facts, state, occurred_at, told)
+
+
+def _absorb_task(facts: Facts, told: Telling) -> None:
+    name, queue, call = told.task_name, told.queue, told.call
+    if name and name != facts.name:
+        facts.name = _better_name(facts.name, name)
+    if queue and queue != facts.queue:
+        facts.queue = _fuller(facts.queue, queue)
+    if call is not NO_CALL and call > facts.call:
+        facts.call = call
+    if told.priority is not None:
+        facts.priority = _greatest(facts.priority, told.priority)
+
+
+def _absorb_family(facts: Facts, told: Telling) -> None:
+    root, parent, group, retry_of = told.root_task_id, told.parent_task_id, told.group_id, told.retry_of
+    if root and root != facts.root_task_id:
+        facts.root_task_id = _fuller(facts.root_task_id, root)
+    if parent:
+        facts.parent_task_id = _fuller(facts.parent_task_id, parent)
+    if group:
+        facts.group_id = _fuller(facts.group_id, group)
+    if retry_of:
+        facts.retry_of = _fuller(facts.retry_of, retry_of)
+
+
+def _begin_attempt(facts: Facts, attempt: int) -> None:
+    """Forget the facts of an earlier attempt."""
+    facts.attempt, facts.rank, facts.worker, facts.result = attempt, -1, "", ""
+    facts.queued_at = facts.received_at = facts.eta = None
+    facts.started_at = facts.last_started_at = facts.finished_at = facts.told_run_ms = None
+    facts.error = _NO_ERROR
+
+
+def _absorb_attempt(facts: Facts, state: TaskState, occurred_at: datetime, told: Telling) -> None:
+    worker, eta = told.worker, told.ready_at
+    if worker and worker != facts.worker:
+        facts.worker = _fuller(facts.worker, worker)
+    if eta is not None:
+        facts.eta = _greatest(facts.eta, eta)
+    rank = RANK[state]
+    facts.rank = max(facts.rank, rank)
+    if state is TaskState.PENDING:
+        facts.queued_at = _earliest(facts.queued_at, occurred_at)
+    elif state is TaskState.RECEIVED:
+        facts.received_at = _earliest(facts.received_at, occurred_at)
+    elif state is TaskState.STARTED:
+        facts.started_at = _earliest(facts.started_at, occurred_at)
+        facts.last_started_at = _greatest(facts.last_started_at, occurred_at)
+    else:
+        _absorb_end(facts, state, occurred_at, told)
+
+
+def _absorb_end(facts: Facts, state: TaskState, occurred_at: datetime, told: Telling) -> None:
+    error = told.error
+    if error != facts.error:
+        facts.error = max(facts.error, error, key=_error_key)
+    if state is TaskState.RETRY:
+        return
+    facts.finished_at = _greatest(facts.finished_at, occurred_at)
+    facts.told_run_ms = _greatest(facts.told_run_ms, told.run_ms)
+    output = told.output
+    if output != facts.result:
+        facts.result = _fuller(facts.result, output)
 
 
 def join(one: Facts, other: Facts) -> Facts:
@@ -174,14 +269,14 @@ def _join_attempt(into: Facts, other: Facts) -> None:
 
 
 def _better_name(one: str, other: str) -> str:
-    if one == other:
-        return one
+    if not one or one == other:
+        return other
     return max(one, other, key=lambda name: (not is_placeholder(name), len(name), name))
 
 
 def _fuller(one: str, other: str) -> str:
-    if one == other:
-        return one
+    if not one or one == other:
+        return other
     return max(one, other, key=lambda text: (len(text), text))
 
 
@@ -212,21 +307,25 @@ def contributions(facts: Facts) -> dict[MetricKey, int]:
     Counters are sums of this over all tasks; a change of a task moves them by the difference, so what does not
     change the task cannot move a counter.
     """
+    queue, name, state = facts.queue, facts.name, facts.state
     counts: dict[MetricKey, int] = {}
-
-    def count(moment: datetime | None, measure: str, bucket: int = 0) -> None:
-        if moment is not None:
-            counts[moment.replace(second=0, microsecond=0), measure, facts.queue, facts.name, bucket] = 1
-
-    count(facts.published_at, "published")
-    count(facts.started_at, "started")
-    if facts.state in TERMINAL_STATES:
-        count(facts.finished_at, _END_MEASURE[facts.state])
-        if facts.started_at is not None and facts.run_ms is not None:
-            count(facts.finished_at, "run", bucket_of(facts.run_ms))
-    if facts.wait_ms is not None:
-        count(facts.started_at, "wait", bucket_of(facts.wait_ms))
+    if facts.published_at is not None:
+        counts[_minute(facts.published_at), "published", queue, name, 0] = 1
+    if facts.started_at is not None:
+        started, wait = _minute(facts.started_at), facts.wait_ms
+        counts[started, "started", queue, name, 0] = 1
+        if wait is not None:
+            counts[started, "wait", queue, name, bucket_of(wait)] = 1
+    if facts.finished_at is not None and state in TERMINAL_STATES:
+        finished, run = _minute(facts.finished_at), facts.run_ms
+        counts[finished, _END_MEASURE[state], queue, name, 0] = 1
+        if run is not None and facts.started_at is not None:
+            counts[finished, "run", queue, name, bucket_of(run)] = 1
     return counts
+
+
+def _minute(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
 
 
 def difference(old: Facts | None, new: Facts, moment: datetime) -> dict[MetricKey, int]:
@@ -240,7 +339,7 @@ def difference(old: Facts | None, new: Facts, moment: datetime) -> dict[MetricKe
         retries -= old.retries
         for key, value in contributions(old).items():
             moved[key] = moved.get(key, 0) - value
+        moved = {key: value for key, value in moved.items() if value}
     if retries:
-        minute = moment.replace(second=0, microsecond=0)
-        moved[minute, "retried", new.queue, new.name, 0] = retries
-    return {key: value for key, value in moved.items() if value}
+        moved[_minute(moment), "retried", new.queue, new.name, 0] = retries
+    return moved

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from brain.models import Event
 from brain.projection import SAME_START
 from brain.states import KIND_STATE, RANK, TERMINAL_STATES, TaskState
+from dashboard import jsontree
 from dashboard.jsontree import Number
 
 _NO_RANK = -1
@@ -45,7 +47,7 @@ class Attempt:
 
 def attempt_of(event: Event) -> int:
     """Return the attempt an event belongs to: the number of retries before it."""
-    payload = event.payload if isinstance(event.payload, dict) else {}
+    payload = _payload(event)
     told = payload.get("attempt", payload.get("retries"))
     if isinstance(told, Number):
         return int(told) if told.isdecimal() and len(told) < 10 else 0
@@ -82,7 +84,16 @@ def attempts(events: Sequence[Event]) -> list[Attempt]:
     return [found[number] for number in sorted(found)]
 
 
+def _payload(event: Event) -> dict[str, Any]:
+    """Return the data of an event; a number in it may be longer than Python's own JSON reader bears."""
+    try:
+        payload = jsontree.read(event.payload)
+    except (ValueError, RecursionError):
+        return {}
+    return payload if isinstance(payload, dict) else {}
+
+
 def _error(event: Event) -> str:
-    payload = event.payload if isinstance(event.payload, dict) else {}
+    payload = _payload(event)
     parts = [payload.get("exception"), payload.get("exception_message") or payload.get("reason")]
     return ": ".join(str(part) for part in parts if part)[:300]

@@ -85,7 +85,10 @@ def ingest(agent) -> Callable[..., Any]:
     committer = Committer()
 
     def write(*batches: Iterable[dict[str, Any]] | bytes):
-        group = [Batch(source, 30, batch if isinstance(batch, bytes) else payload(batch)) for batch in batches]
+        group = [
+            Batch(source, 30, batch if isinstance(batch, bytes) else payload(batch), datetime.now(UTC))
+            for batch in batches
+        ]
         committer.commit(group)
         return group
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from brain.projection import Facts
 
-#: (project, engine, task id): what names a task.
-TaskKey = tuple[UUID, str, str]
+#: (project, engine, task id): what names a task. A project is the 32 hexadecimal digits of its id.
+TaskKey = tuple[str, str, str]
 
 KEY_COLUMNS = ("project_id", "engine", "task_id")
 #: Columns a task's facts are read from, in the order of :func:`facts_of`.

@@ -3,138 +3,187 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F
+from z4j_core.events import is_placeholder
 
-from brain.ingest.decode import Incoming
+from brain.ingest.batch import Prepared
+from brain.ingest.memory import EventMemory, Known, SeenMemory, TaskMemory
 from brain.ingest.postgresql import PostgreSQL
 from brain.ingest.rows import TaskKey, facts_of, task_row
-from brain.ingest.sql import SEEN_TABLES, Database, SeenRow
+from brain.ingest.sql import SEEN_TABLES, AlreadyThere, Contention, Database, SeenRow
 from brain.ingest.sqlite import SQLite
-from brain.models import Agent
-from brain.projection import Facts, difference, join, of_event
-from brain.states import KIND_STATE
+from brain.projection import Facts, difference, join
 
 _DATABASES: dict[str, Database] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
+#: Times a task is joined again because another writer changed it; after the first it is locked.
+_TURNS = 3
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Source:
-    """Whose events they are."""
-
-    project_id: UUID
-    agent_id: UUID
+def database() -> Database:
+    """Return the statements of the database in use."""
+    return _DATABASES[connection.vendor]
 
 
 @dataclasses.dataclass(slots=True)
-class Group:
-    """What one transaction writes: decoded events by their source, and when the brain received them."""
+class _Change:
+    """A task row to be written."""
 
-    received_at: datetime
-    events: list[tuple[Source, Incoming]] = dataclasses.field(default_factory=list)
+    key: TaskKey
+    revision: int
+    old: Facts | None
+    new: Facts
 
 
-class Contention(Exception):
-    """Another writer kept changing the same tasks."""
+@dataclasses.dataclass(slots=True)
+class _Work:
+    """A group put together: what one transaction writes."""
+
+    now: datetime
+    rows: dict[str, Any]
+    by_agent: Counter[str]
+    told: dict[TaskKey, Facts]
+    seen: list[tuple[str, SeenRow]]
+    written: list[tuple[TaskKey, int, Facts]] = dataclasses.field(default_factory=list)
 
 
 class Store:
-    """Writes groups; remembers for the length of a minute which names it has noted as seen."""
+    """Writes groups, and remembers what it wrote once it is told that it is committed."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, SeenRow]] = set()
-        self._seen_minute: datetime | None = None
+        self._database = database()
+        self._events = EventMemory()
+        self._tasks = TaskMemory()
+        self._seen = SeenMemory()
+        self._work: _Work | None = None
 
-    def write(self, group: Group) -> None:
+    def write(self, group: Sequence[Prepared], now: datetime) -> None:
         """Write a group, all of it or nothing. Raises the database's errors."""
-        if not group.events:
+        self._work = work = self._gather(group, now)
+        if not work.rows and not work.told:
             return
-        database = _DATABASES[connection.vendor]
-        seen = self._new_names(group)
+        if self._database.remembers and not self._events.doubts:
+            try:
+                with transaction.atomic():
+                    self._write(work, certain=True)
+                return
+            except AlreadyThere:
+                self._events.wrong()
+                work.written.clear()
+        self._write(work, certain=False)
+
+    def committed(self) -> None:
+        """Remember what the last :meth:`write` wrote."""
+        if self._work is not None:
+            self._events.keep(self._work.rows)
+            self._tasks.keep(self._work.written)
+            self._seen.keep(self._work.seen)
+            self._work = None
+
+    def _gather(self, group: Sequence[Prepared], now: datetime) -> _Work:
+        rows: dict[str, Any] = {}
+        by_agent: Counter[str] = Counter()
+        told: dict[TaskKey, Facts] = {}
+        for prepared in group:
+            before = len(rows)
+            rows.update(self._events.without(prepared.rows, rows))
+            by_agent[prepared.source.agent] += len(rows) - before
+            for key, facts in prepared.told.items():
+                known = told.get(key)
+                told[key] = facts if known is None else join(known, facts)
+        return _Work(now, rows, by_agent, told, self._seen.unseen(_names(group), now))
+
+    def _write(self, work: _Work, *, certain: bool) -> None:
+        """Write it; ``certain`` takes every event for new, and every task that seems to begin."""
+        database = self._database
         with transaction.atomic(), connection.cursor() as cursor:
-            fresh = database.insert_events(cursor, [_event_row(source, event, group) for source, event in group.events])
-            self._write_tasks(database, cursor, group)
-            for table, names in sorted(seen.items()):
-                database.touch_seen(cursor, SEEN_TABLES[table], sorted(names), group.received_at)
-            for agent_id, count in sorted(fresh.items()):
-                Agent.objects.filter(id=agent_id).update(visible=F("visible") + count)
-        self._seen.update((table, name) for table, names in seen.items() for name in names)
+            fresh: Mapping[str, int] = work.by_agent
+            if work.rows:
+                fresh = database.insert_events(cursor, work.rows, certain=certain) or fresh
+            self._write_tasks(cursor, work, certain=certain)
+            for table, pairs in groupby(work.seen, key=itemgetter(0)):
+                database.touch_seen(cursor, SEEN_TABLES[table], [row for _, row in pairs], work.now)
+            counts = sorted((agent, count) for agent, count in fresh.items() if count)
+            if counts:
+                database.add_visible(cursor, counts)
 
-    def _write_tasks(self, database: Database, cursor: Any, group: Group) -> None:
-        told = _fold(group.events)
-        if not told:
-            return
-        keys = sorted(told)
-        for turn in range(10):
-            current = {key: (revision, row) for key, revision, row in database.load_tasks(cursor, keys, lock=turn > 0)}
-            rows, moved = _changes(keys, told, current, group.received_at)
-            if not rows:
-                return
-            point = transaction.savepoint()
-            if database.upsert_tasks(cursor, rows) == len(rows):
-                transaction.savepoint_commit(point)
-                if moved:
-                    database.add_metrics(cursor, moved)
-                return
-            transaction.savepoint_rollback(point)
-        raise Contention(f"{len(keys)} tasks kept changing")
+    def _write_tasks(self, cursor: Any, work: _Work, *, certain: bool) -> None:
+        database = self._database
+        keys, moved = sorted(work.told), Counter[tuple[Any, ...]]()
+        for turn in range(_TURNS):
+            current = self._current(cursor, keys, work.told, certain=certain, from_memory=turn == 0)
+            changes = _changes(keys, work.told, current)
+            rows = [task_row(change.key, change.new, work.now, change.revision) for change in changes]
+            left = set(database.upsert_tasks(cursor, rows, certain=certain)) if rows else set()
+            for change in changes:
+                if change.key not in left:
+                    work.written.append((change.key, change.revision, change.new))
+                    _count(moved, change, work.now)
+            if not left:
+                break
+            keys = sorted(left)
+        else:
+            raise Contention(f"{len(keys)} tasks kept changing")
+        metrics = [(*key, moved[key]) for key in sorted(moved) if moved[key]]
+        if metrics:
+            database.add_metrics(cursor, metrics)
 
-    def _new_names(self, group: Group) -> dict[str, set[SeenRow]]:
-        minute = group.received_at.replace(second=0, microsecond=0)
-        if minute != self._seen_minute:
-            self._seen.clear()
-            self._seen_minute = minute
-        found: dict[str, set[SeenRow]] = defaultdict(set)
-        for source, event in group.events:
-            told = event.told
-            for table, name in (("name", told.name), ("queue", told.queue), ("worker", told.worker)):
-                row = (source.project_id, event.engine, name)
-                if name and not name.startswith("<unknown") and (table, row) not in self._seen:
-                    found[table].add(row)
+    def _current(
+        self, cursor: Any, keys: list[TaskKey], told: dict[TaskKey, Facts], *, certain: bool, from_memory: bool
+    ) -> dict[TaskKey, Known]:
+        """Return revision and facts of the tasks that exist: remembered, or read."""
+        found: dict[TaskKey, Known] = {}
+        unknown = keys
+        if from_memory and self._database.remembers:
+            unknown = []
+            for key in keys:
+                known = self._tasks.recall(key)
+                if known is not None:
+                    found[key] = known
+                elif not (certain and _begins(told[key])):
+                    unknown.append(key)
+        if unknown:
+            for key, revision, row in self._database.load_tasks(cursor, unknown):
+                found[key] = revision, facts_of(row)
         return found
 
 
-def _event_row(source: Source, event: Incoming, group: Group) -> tuple[Any, ...]:
-    told = event.told
-    return (
-        event.id, source.project_id, source.agent_id, event.engine, event.kind, event.task_id,
-        told.name, told.queue, told.worker, event.occurred_at, group.received_at, told.seq, event.flags, event.payload,
-    )  # fmt: skip
+def _begins(told: Facts) -> bool:
+    """Guess from what is told of an unknown task whether this is its beginning."""
+    return told.attempt == 0 and (told.published_at or told.received_at) is not None
 
 
-def _fold(events: Sequence[tuple[Source, Incoming]]) -> dict[TaskKey, Facts]:
-    folded: dict[TaskKey, Facts] = {}
-    for source, event in events:
-        if event.task_id and event.kind in KIND_STATE:
-            key = (source.project_id, event.engine, event.task_id)
-            facts = of_event(event.kind, event.occurred_at, event.told)
-            known = folded.get(key)
-            folded[key] = facts if known is None else join(known, facts)
-    return folded
+def _names(group: Sequence[Prepared]) -> Iterable[tuple[str, SeenRow]]:
+    """Return the (table, row) of every name in a group."""
+    for project, engine, *names in set().union(*(prepared.seen for prepared in group)):
+        for table, name in zip(("name", "queue", "worker"), names, strict=True):
+            if name and not is_placeholder(name):
+                yield table, (project, engine, name)
 
 
-def _changes(
-    keys: list[TaskKey],
-    told: dict[TaskKey, Facts],
-    current: dict[TaskKey, tuple[int, tuple[Any, ...]]],
-    now: datetime,
-) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """Return the task rows that change, and by how much the counters move."""
-    rows: list[tuple[Any, ...]] = []
-    moved: Counter[tuple[Any, ...]] = Counter()
+def _changes(keys: list[TaskKey], told: dict[TaskKey, Facts], current: dict[TaskKey, Known]) -> list[_Change]:
+    """Return the tasks that change."""
+    changes = []
     for key in keys:
-        revision, row = current.get(key, (0, None))
-        old = None if row is None else facts_of(row)
-        new = told[key] if old is None else join(old, told[key])
-        if new == old:
+        known = current.get(key)
+        if known is None:
+            changes.append(_Change(key, 1, None, told[key]))
             continue
-        rows.append(task_row(key, new, now, revision + 1))
-        for (minute, measure, queue, name, bucket), count in difference(old, new, now).items():
-            moved[key[0], minute, measure, key[1], queue, name, bucket] += count
-    return rows, [(*key, moved[key]) for key in sorted(moved) if moved[key]]
+        revision, old = known
+        new = join(old, told[key])
+        if new != old:
+            changes.append(_Change(key, revision + 1, old, new))
+    return changes
+
+
+def _count(moved: Counter[tuple[Any, ...]], change: _Change, now: datetime) -> None:
+    """Add by how much the counters move."""
+    project, engine, _ = change.key
+    for (minute, measure, queue, name, bucket), count in difference(change.old, change.new, now).items():
+        moved[project, minute, measure, engine, queue, name, bucket] += count

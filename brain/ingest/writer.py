@@ -1,7 +1,8 @@
-"""The writer thread: takes what waits, commits it as one group, then tells everyone who waits for it.
+"""The way of batches to the database: a thread that makes them ready, and one that writes what waits as one group.
 
-Under load groups grow by themselves; nothing lingers. Calls of other writers of the gateway go through the same
-thread, so that SQLite has one writer and the event loop never waits for a database.
+While the writer waits for the database, the next batches are decoded and folded. Under load groups grow by themselves;
+nothing lingers. Calls of other writers of the gateway go through the writer thread too, so that SQLite has one writer
+and the event loop never waits for a database.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import asyncio
 import dataclasses
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from django.db import connection
 
 from brain import live
-from brain.ingest.commit import Batch, Committer, Verdict
-from brain.ingest.store import Source
+from brain.ingest.batch import Batch, Verdict
+from brain.ingest.commit import Committer
+from brain.ingest.sql import Source
+from brain.ingest.store import database
 
 logger = logging.getLogger("z4j.ingest")
 T = TypeVar("T")
@@ -43,83 +47,97 @@ _Result = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 
 class Writer:
-    """Owns the writer thread."""
+    """Owns the two threads."""
 
     def __init__(self) -> None:
-        self._items: deque[_Waiting | _Call] = deque()
-        self._wake = threading.Condition()
+        # None at the end of a queue ends its thread.
+        self._arrived: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._ready: SimpleQueue[_Waiting | _Call | None] = SimpleQueue()
+        self._next: _Waiting | _Call | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._committer = Committer()
+        self._threads: list[threading.Thread] = []
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; results are delivered on ``loop``."""
+        """Start the threads; results are delivered on ``loop``."""
         self._loop = loop
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="z4j-writer", daemon=True)
-        self._thread.start()
+        self._arrived, self._ready, self._next = SimpleQueue(), SimpleQueue(), None
+        self._threads = [
+            threading.Thread(target=self._prepare, name="z4j-prepare", daemon=True),
+            threading.Thread(target=self._run, name="z4j-writer", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, source: Source, retention_days: int, payload_json: bytes) -> asyncio.Future[Verdict]:
         """Queue a batch; call on the event loop. The future is done after the commit."""
-        waiting = _Waiting(Batch(source, retention_days, payload_json), self._future())
-        self._put(waiting)
+        waiting = _Waiting(Batch(source, retention_days, payload_json, datetime.now(UTC)), self._future())
+        self._arrived.put(waiting)
         return waiting.future
 
     def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run ``function`` on the writer thread between two groups; call on the event loop."""
         call = _Call(lambda: function(*args), self._future())
-        self._put(call)
+        self._ready.put(call)
         return call.future
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """Write what waits, then end the thread; False when it did not end within ``timeout`` seconds."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Write what waits, then end the threads; False when they did not end within ``timeout`` seconds each."""
+        self._arrived.put(None)
+        for thread in self._threads:
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _future(self) -> asyncio.Future[Any]:
         assert self._loop is not None, "the writer is not started"
         return self._loop.create_future()
 
-    def _put(self, item: _Waiting | _Call) -> None:
-        with self._wake:
-            self._items.append(item)
-            self._wake.notify()
+    def _prepare(self) -> None:
+        statements = database()
+        while (waiting := self._arrived.get()) is not None:
+            try:
+                waiting.batch.prepare(statements)
+            except Exception as error:
+                logger.exception("a batch could not be prepared; it is not acknowledged")
+                self._deliver([(waiting.future, None, error)])
+            else:
+                self._ready.put(waiting)
+        self._ready.put(None)
 
     def _run(self) -> None:
+        committer = Committer()
         try:
             while (work := self._take()) is not None:
                 if isinstance(work, _Call):
                     self._do(work)
                 else:
-                    self._write(work)
+                    self._write(committer, work)
         finally:
             connection.close()
 
     def _take(self) -> list[_Waiting] | _Call | None:
         """Wait for work: a group of batches, or the call that comes first; None at the end."""
-        with self._wake:
-            while not self._items:
-                if self._stopping:
-                    return None
-                self._wake.wait()
-            first = self._items.popleft()
-            if isinstance(first, _Call):
-                return first
-            group, size = [first], len(first.batch.payload_json)
-            while self._items and len(group) < MAX_GROUP_FRAMES and size < MAX_GROUP_BYTES:
-                item = self._items[0]
-                if isinstance(item, _Call):
-                    break
-                self._items.popleft()
-                size += len(item.batch.payload_json)
-                group.append(item)
-            return group
+        first, self._next = self._next or self._ready.get(), None
+        if first is None or isinstance(first, _Call):
+            return first
+        group, size = [first], len(first.batch.payload_json)
+        while len(group) < MAX_GROUP_FRAMES and size < MAX_GROUP_BYTES:
+            try:
+                item = self._ready.get_nowait()
+            except Empty:
+                break
+            if not isinstance(item, _Waiting):
+                self._put_off(item)
+                break
+            size += len(item.batch.payload_json)
+            group.append(item)
+        return group
+
+    def _put_off(self, item: _Call | None) -> None:
+        """Do what comes between two groups after this one."""
+        if item is None:
+            self._ready.put(None)
+        else:
+            self._next = item
 
     def _do(self, call: _Call) -> None:
         try:
@@ -130,9 +148,9 @@ class Writer:
         else:
             self._deliver([(call.future, result, None)])
 
-    def _write(self, group: list[_Waiting]) -> None:
+    def _write(self, committer: Committer, group: list[_Waiting]) -> None:
         try:
-            self._committer.commit([waiting.batch for waiting in group])
+            committer.commit([waiting.batch for waiting in group])
         except Exception as error:
             logger.exception("a group of %d batches could not be written; it is not acknowledged", len(group))
             self._deliver([(waiting.future, None, error) for waiting in group])

@@ -40,7 +40,7 @@ class Event(models.Model):
     received_at = models.DateTimeField()
     seq = models.BigIntegerField(null=True)
     flags = models.CharField(max_length=64, blank=True, default="")
-    payload = models.JSONField(default=dict)
+    payload = models.TextField(default="{}", help_text="JSON text, as the agent sent it.")
 
     objects: ClassVar[models.Manager[Event]] = models.Manager.from_queryset(EventQuerySet)()
 

@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import TextField
-from django.db.models.functions import Cast
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -133,25 +131,14 @@ def _fingerprint(*values: object) -> str:
 
 
 def _events(project: Project, task: Task) -> list[Event]:
-    """Return the events, their payloads read by us: a number may be longer than Python's own JSON reader bears."""
     rows = Event.objects.filter(project=project, engine=task.engine, task_id=task.task_id).order_by("id")
-    events = list(rows.defer("payload").annotate(payload_text=Cast("payload", TextField()))[: EVENTS + 1])
-    for event in events:
-        event.payload = _payload(event)
-    return timeline.in_order(events)
+    return timeline.in_order(rows[: EVENTS + 1])
 
 
-def _payload(event: Any) -> Any:
-    try:
-        return jsontree.read(event.payload_text)
-    except (ValueError, RecursionError):
-        return event.payload_text
-
-
-def _line(event: Any) -> EventLine:
+def _line(event: Event) -> EventLine:
     state = KIND_STATE.get(event.kind)
-    tree = jsontree.parse(event.payload_text, PAYLOAD)
-    text = "" if tree else clip(event.payload_text, PAYLOAD)
+    tree = jsontree.parse(event.payload, PAYLOAD)
+    text = "" if tree else clip(event.payload, PAYLOAD)
     return EventLine(event, timeline.attempt_of(event) + 1, "" if state is None else state.value, tree, text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db.models import Sum
@@ -135,23 +135,50 @@ def test_text_no_database_can_hold_is_replaced_and_the_event_kept(ingest):
     assert Quarantine.objects.count() == 0
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        '{"x": 1e400}',
-        '{"x": 1e200000}',
-        '{"x": ' + "9" * 5000 + "}",
-        '{"x": ' + "[" * 40 + "]" * 40 + "}",
-    ],
-)
-@pytest.mark.parametrize("neighbour", ["plain", "emoji \\ud83d\\ude00", "half \\ud800", "nul \\u0000"])
-def test_values_out_of_range_cost_only_their_event(ingest, bad, neighbour):
+NEIGHBOURS = pytest.mark.parametrize("neighbour", ["plain", "emoji \\ud83d\\ude00", "half \\ud800", "nul \\u0000"])
+
+
+def between_neighbours(neighbour: str, data: str) -> bytes:
+    """Return a batch of three, with ``data`` as the data of the one in the middle."""
     good = json.dumps(life("t1")[0]).replace("shop.pay", neighbour)
-    wrong = json.dumps(event("sent", "t2", marker=1)).replace('{"marker": 1}', bad)
-    (batch,) = ingest(f'{{"events": [{good}, {wrong}, {json.dumps(life("t3")[0])}]}}'.encode())
+    wrong = json.dumps(event("sent", "t2", marker=1)).replace('{"marker": 1}', data)
+    return f'{{"events": [{good}, {wrong}, {json.dumps(life("t3")[0])}]}}'.encode()
+
+
+@NEIGHBOURS
+def test_nesting_out_of_range_costs_only_its_event(ingest, neighbour):
+    (batch,) = ingest(between_neighbours(neighbour, '{"x": ' + "[" * 40 + "]" * 40 + "}"))
     assert (batch.verdict.accepted, batch.verdict.rejected) == (2, 1)
     assert set(Task.objects.values_list("task_id", flat=True)) == {"t1", "t3"}
     assert Quarantine.objects.count() == 1
+
+
+@NEIGHBOURS
+@pytest.mark.parametrize("number", ["1e400", "1e200000", "9" * 5000, "-0.0", "1E+2"])
+def test_numbers_no_reader_can_hold_are_kept_as_they_were_sent(ingest, number, neighbour):
+    (batch,) = ingest(between_neighbours(neighbour, f'{{"x": {number}}}'))
+    assert (batch.verdict.accepted, batch.verdict.rejected) == (3, 0)
+    assert Event.objects.get(task_id="t2").payload == f'{{"x": {number}}}'
+
+
+@pytest.mark.parametrize(
+    ("number", "replayable"), [("1e400", False), ("9" * 5000, False), ("1e300", True), ("7", True)]
+)
+def test_arguments_that_could_not_be_sent_again_are_not_offered_for_it(ingest, number, replayable):
+    sent = json.dumps(event("sent", "t1", args=["MARK"], replayable=True)).replace('"MARK"', number)
+    ingest(f'{{"events": [{sent}]}}'.encode())
+    task = Task.objects.get()
+    assert task.replayable is replayable
+    assert ("number" in task.replay_reason) is not replayable
+
+
+def test_escaped_text_is_told_from_escapes(ingest):
+    ingest(
+        payload([event("failed", "t1", exception_message=r"a \u0000 typed, \\ud800 too", traceback="x\x00\\\ud800")])
+    )
+    task = Task.objects.get()
+    assert task.exception_message == r"a \u0000 typed, \\ud800 too"
+    assert task.traceback == "x␀\\�"
 
 
 def test_wrong_types_inside_the_data_are_treated_as_absent(ingest):
@@ -219,10 +246,10 @@ def test_what_the_database_refuses_is_found_event_by_event(ingest, monkeypatch):
 
     write = Store.write
 
-    def refuse(store, group):
-        if any(incoming.task_id == "bad" for _, incoming in group.events):
+    def refuse(store, group, now):
+        if any(task_id == "bad" for prepared in group for _, _, task_id in prepared.told):
             raise DataError("no such thing")
-        write(store, group)
+        write(store, group, now)
 
     monkeypatch.setattr(Store, "write", refuse)
     first, second = ingest([*life("t1"), event("sent", "bad"), *life("t2")], life("t3"))
@@ -241,13 +268,13 @@ def test_while_the_database_is_away_nothing_is_given_up(agent, monkeypatch):
 
     write, pauses = Store.write, []
 
-    def sometimes(store, group):
+    def sometimes(store, group, now):
         if len(pauses) < 3:
             raise OperationalError("the database is starting up")
-        write(store, group)
+        write(store, group, now)
 
     monkeypatch.setattr(Store, "write", sometimes)
-    batch = Batch(Source(agent.agent.project_id, agent.agent.id), 30, payload(life("t1")))
+    batch = Batch(Source(agent.agent.project_id, agent.agent.id), 30, payload(life("t1")), datetime.now(UTC))
     Committer(pause=pauses.append).commit([batch])
     assert len(pauses) == 3
     assert batch.verdict.accepted == 4

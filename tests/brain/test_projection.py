@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import random
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brain.ingest.decode import Told
-from brain.projection import Facts, contributions, difference, join, of_event
+from brain.ingest.told import Told, read
+from brain.projection import Facts, absorb, contributions, difference, join, of_event
 from brain.states import KIND_STATE, TaskState
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KINDS = sorted(KIND_STATE)
 
 
-def told(**values) -> Told:
-    """Return what an event tells, with everything else unknown."""
-    empty = Told("", "", "", 0, None, None, (0, "", "", ""), "", "", "", "", None, "", ("", "", ""), None)
-    for name, value in values.items():
-        setattr(empty, name, value)
-    return empty
+def told(**data) -> Told:
+    """Return what an event with these data tells."""
+    return read(json.dumps(data, default=str).encode())
 
 
-texts = st.sampled_from(["", "a", "bb", "ab", "<unknown:1>"])
+texts = st.sampled_from([None, "", "a", "bb", "ab", "<unknown:1>"])
 times = st.one_of(st.none(), st.integers(0, 600).map(lambda s: START + timedelta(seconds=s)))
 tellings = st.builds(
     told,
-    name=texts,
+    task_name=texts,
     queue=texts,
     worker=texts,
     attempt=st.integers(0, 3),
     priority=st.one_of(st.none(), st.integers(0, 9)),
     eta=times,
-    call=st.tuples(st.integers(0, 2), texts, texts, texts),
+    args=st.sampled_from([None, [], [1], "(…)"]),
+    kwargs=st.sampled_from([None, {}, {"a": 1}]),
+    replayable=st.sampled_from([None, True, False]),
+    replay_reason=texts,
     root_task_id=texts,
     retry_of=texts,
-    run_ms=st.one_of(st.none(), st.integers(0, 10_000)),
-    result=texts,
-    error=st.tuples(texts, texts, texts),
+    runtime_ms=st.one_of(st.none(), st.integers(0, 10_000)),
+    result=st.sampled_from([None, "x", 1, [2]]),
+    exception=texts,
+    exception_message=texts,
+    traceback=texts,
 )
 events = st.tuples(st.sampled_from(KINDS), st.integers(0, 600), tellings)
 
@@ -68,6 +71,16 @@ def test_any_order_repetition_and_batching_gives_the_same_facts(history, rng: ra
     assert join(expected, expected) == expected
 
 
+@given(st.lists(events, max_size=6), events)
+@settings(max_examples=600, deadline=None)
+def test_to_absorb_an_event_is_to_join_what_it_tells(history, one):
+    facts = fold([Facts(), *(facts_of(each) for each in history)])
+    expected = join(facts, facts_of(one))
+    kind, second, telling = one
+    absorb(facts, kind, START + timedelta(seconds=second), telling)
+    assert facts == expected
+
+
 @given(st.lists(events, min_size=1, max_size=10), st.randoms(use_true_random=False))
 @settings(max_examples=300, deadline=None)
 def test_counters_moved_by_differences_equal_a_recount(history, rng: random.Random):
@@ -90,13 +103,13 @@ def test_counters_moved_by_differences_equal_a_recount(history, rng: random.Rand
 
 def test_all_permutations_of_a_life_with_a_retry_agree():
     history = [
-        ("task.sent", 0, told(name="shop.pay", call=(2, "[1]", "{}", ""))),
-        ("task.received", 1, told(name="shop.pay", queue="mail")),
-        ("task.started", 2, told(name="<unknown:x>", worker="w1")),
-        ("task.retried", 3, told(error=("tb", "later", "OSError"))),
+        ("task.sent", 0, told(task_name="shop.pay", args=[1], kwargs={})),
+        ("task.received", 1, told(task_name="shop.pay", queue="mail")),
+        ("task.started", 2, told(task_name="<unknown:x>", worker="w1")),
+        ("task.retried", 3, told(traceback="tb", reason="later", exception="OSError")),
         ("task.received", 3, told(attempt=1)),
         ("task.started", 9, told(attempt=1, worker="w2")),
-        ("task.succeeded", 10, told(attempt=1, result="1", run_ms=900)),
+        ("task.succeeded", 10, told(attempt=1, result="1", runtime_ms=900)),
     ]
     singles = [facts_of(one) for one in history]
     results = {repr(fold(order)) for order in itertools.permutations(singles)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -59,7 +60,7 @@ def hostile(make_task, agent, project, cast):
     )
     Event.objects.create(
         project=project, agent=agent.agent, engine="celery", kind=f"task.{XSS[:30]}", task_id=XSS, worker=XSS,
-        occurred_at=task.created_at, received_at=task.created_at, flags=XSS[:50], payload={XSS: [XSS]},
+        occurred_at=task.created_at, received_at=task.created_at, flags=XSS[:50], payload=json.dumps({XSS: [XSS]}),
     )  # fmt: skip
     Command.objects.create(
         project=project, agent=agent.agent, action="retry_task", engine="celery", target_type="task",
