@@ -5,11 +5,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOBS ?= 2
 
-.PHONY: demo test test-storage lint format check bench wheels requirements clean help
+.PHONY: demo test test-storage soak lint format check bench wheels requirements clean help
 
 help:
 	@echo "make demo      the brain on SQLite with real workers and traffic; prints address and login"
 	@echo "make test      linters, the whole suite on SQLite, the storage tests on PostgreSQL, browser tests"
+	@echo "make soak      the delivery tests with their long counts: kills, cuts and faults for about half an hour"
 	@echo "make lint      ruff, mypy, import-linter, migrations, deployment check, requirements"
 	@echo "make format    format the code"
 	@echo "make bench     events a second into SQLite and PostgreSQL"
@@ -31,6 +32,9 @@ test: lint
 	@sh tests/browser.sh
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile
 	@Z4J_TEST_DATABASE=postgresql $(BIN)/pytest -n $(JOBS) --dist loadfile -m storage
+
+soak: $(STAMP)
+	@Z4J_TEST_SOAK=1 $(BIN)/pytest tests/delivery -q
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }

@@ -14,8 +14,8 @@ from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
-from brain import agents, commands, live, partitions
-from brain.models import Job, Project, Task
+from brain import agents, commands, live, partitions, retention
+from brain.models import Job
 
 logger = logging.getLogger("z4j.jobs")
 
@@ -71,20 +71,14 @@ def wake_agents_with_commands() -> None:
 
 @job(every=3600)
 def keep_partitions() -> int:
-    """Create event partitions ahead and remove expired events."""
-    return len(partitions.create_ahead()) + partitions.drop_expired()
+    """Create event partitions ahead, and those that events in the default one belong to."""
+    return len(partitions.create_ahead()) + len(partitions.empty_default())
 
 
 @job(every=3600)
-def remove_expired_tasks() -> int:
-    """Remove tasks that were not touched for longer than their project's retention."""
-    gone = 0
-    for project in Project.objects.all():
-        cut = timezone.now() - timedelta(days=project.task_retention_days)
-        old = Task.objects.filter(project=project, created_at__lt=cut, updated_at__lt=cut)
-        while ids := list(old.values_list("id", flat=True)[:500]):
-            gone += Task.objects.filter(id__in=ids).delete()[0]
-    return gone
+def remove_expired() -> int:
+    """Remove what is past its project's retention."""
+    return retention.remove_expired().total
 
 
 @job(every=3600)

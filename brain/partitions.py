@@ -1,23 +1,39 @@
-"""Day partitions of events on PostgreSQL: create ahead, drop what is past retention. On SQLite deletes in chunks."""
+"""Day partitions of events on PostgreSQL: created ahead, repaired, dropped. On SQLite there is nothing to do."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import time as clock
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import CreateModel
 from django.db.migrations.state import ProjectState
 from django.utils import timezone
 
-from brain.event_ids import floor
-from brain.models import Event, Project
+from brain.event_ids import floor, time_of
+from brain.models import Event
 
 AHEAD_DAYS = 7
-CHUNK = 500
+#: A drop waits for readers of the whole table, and everyone waits behind it: not for longer than this, but repeatedly.
+DROP_TIMEOUT_MS = 500
+DROP_TRIES = 10
 _NAME = re.compile(r"^(?P<table>\w+)_d(?P<day>\d{8})$")
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition: its day (None for the default one), estimated rows, bytes with its indexes."""
+
+    name: str
+    day: date | None
+    rows: int
+    size: int
 
 
 class CreatePartitionedModel(CreateModel):
@@ -41,36 +57,85 @@ class CreatePartitionedModel(CreateModel):
         schema_editor.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
 
 
-def _bounds(day: date) -> tuple[str, str]:
-    start = datetime.combine(day, time.min, UTC)
-    return str(floor(start)), str(floor(start + timedelta(days=1)))
-
-
-def existing() -> list[date]:
-    """Return the days that have a partition, oldest first; empty on SQLite."""
+def listing() -> list[Partition]:
+    """Return all partitions, the default one first, then by day; empty on SQLite."""
     if connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-            "WHERE i.inhparent = %s::regclass",
+            "SELECT c.relname, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid) "
+            "FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = %s::regclass",
             [Event._meta.db_table],
         )
-        names = [row[0] for row in cursor.fetchall()]
-    found = (match["day"] for name in names if (match := _NAME.match(name)))
-    return sorted(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date() for day in found)
+        found = [Partition(name, _day_of(name), rows, size) for name, rows, size in cursor.fetchall()]
+    return sorted(found, key=lambda partition: (partition.day is not None, partition.day or date.min))
+
+
+def _day_of(name: str) -> date | None:
+    match = _NAME.match(name)
+    return datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC).date() if match else None
+
+
+def existing() -> list[date]:
+    """Return the days that have a partition, oldest first; empty on SQLite."""
+    return [partition.day for partition in listing() if partition.day is not None]
 
 
 def create_ahead(today: date | None = None, days: int = AHEAD_DAYS) -> list[date]:
     """Create the partitions from yesterday to ``days`` ahead that are missing; return their days."""
+    today = today or timezone.now().date()
+    return _create_missing(today + timedelta(days=offset) for offset in range(-1, days + 1))
+
+
+def empty_default() -> list[date]:
+    """Create the partitions of the days that events of the default one belong to; return those days.
+
+    Late events of days before the first start, or of a time when nobody created ahead, come to lie there.
+    """
+    return _create_missing(_days_in_default())
+
+
+def _create_missing(days: Iterator[date]) -> list[date]:
     if connection.vendor != "postgresql":
         return []
-    today = today or timezone.now().date()
-    wanted = [today + timedelta(days=offset) for offset in range(-1, days + 1)]
-    missing = [day for day in wanted if day not in set(existing())]
+    known = set(existing())
+    missing = sorted(set(days) - known)
     for day in missing:
         _create(day)
     return missing
+
+
+def _days_in_default() -> Iterator[date]:
+    """Return each day of which the default partition holds an event, by one look-up a day."""
+    if connection.vendor != "postgresql":
+        return
+    after: UUID | str = UUID(int=0)
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id FROM {Event._meta.db_table}_default WHERE id >= %s ORDER BY id LIMIT 1",  # noqa: S608
+                [after],
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return
+        day = time_of(row[0]).date()
+        yield day
+        _, after = _bounds(day)
+
+
+def in_default() -> int:
+    """Return how many events the default partition holds; 0 on SQLite."""
+    if connection.vendor != "postgresql":
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {Event._meta.db_table}_default")  # noqa: S608
+        return int(cursor.fetchone()[0])
+
+
+def _bounds(day: date) -> tuple[str, str]:
+    start = datetime.combine(day, time.min, UTC)
+    return str(floor(start)), str(floor(start + timedelta(days=1)))
 
 
 def _create(day: date) -> None:
@@ -86,6 +151,8 @@ def _create(day: date) -> None:
         if cursor.fetchone()[0] is not None:
             return
         cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+        # From here to the commit nothing may be added to the default partition for this day.
+        cursor.execute(f"LOCK TABLE {table}_default IN SHARE ROW EXCLUSIVE MODE")
         cursor.execute(
             f"WITH moved AS (DELETE FROM {table}_default WHERE id >= %s AND id < %s RETURNING *) "  # noqa: S608
             f"INSERT INTO {name} SELECT * FROM moved",
@@ -94,35 +161,20 @@ def _create(day: date) -> None:
         cursor.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')")
 
 
-def drop_expired(now: datetime | None = None) -> int:
-    """Remove events past their project's retention; return how many partitions or rows went.
-
-    A day is dropped when it is past the longest retention; a project with a shorter one loses its rows of the days
-    that stay.
-    """
-    now = now or timezone.now()
-    gone = _drop_days(now)
-    for project in Project.objects.all():
-        cut = floor(now - timedelta(days=project.event_retention_days))
-        gone += _delete_chunks(project_id=project.id, id__lt=cut)
-    return gone
+def drop_before(day: date) -> list[date]:
+    """Drop the partitions of days before ``day``; return the days. One that is in use stays for the next turn."""
+    return [old for old in existing() if old < day and _drop(old)]
 
 
-def _drop_days(now: datetime) -> int:
-    longest = max(Project.objects.values_list("event_retention_days", flat=True), default=None)
-    if longest is None:
-        return 0
-    last = (now - timedelta(days=longest + 1)).date()
-    expired = [day for day in existing() if day < last]
-    for day in expired:
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP TABLE IF EXISTS {Event._meta.db_table}_d{day:%Y%m%d}")
-    return len(expired)
-
-
-def _delete_chunks(**conditions: Any) -> int:
-    gone = 0
-    while ids := list(Event.objects.filter(**conditions).order_by("id").values_list("id", flat=True)[:CHUNK]):
-        Event.objects.filter(id__in=ids).delete()
-        gone += len(ids)
-    return gone
+def _drop(day: date) -> bool:
+    for turn in range(DROP_TRIES):
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = {DROP_TIMEOUT_MS}")
+                cursor.execute(f"DROP TABLE IF EXISTS {Event._meta.db_table}_d{day:%Y%m%d}")
+            return True
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+                raise
+            clock.sleep(0.1 * (turn + 1))
+    return False

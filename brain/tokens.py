@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import secrets
+from collections.abc import Iterable
 
 from cryptography.fernet import Fernet
 from django.conf import settings
@@ -67,14 +68,19 @@ def mint(project: Project, name: str, *, by: str, token: str | None = None) -> M
 
 def find(token: str) -> tuple[Agent, bytes] | None:
     """Return the agent of a token and its HMAC key; None when there is none, or it was revoked."""
-    agent = (
-        Agent.objects.select_related("project")
-        .filter(token_digest=digest(token), revoked_at=None, project__archived_at=None)
-        .first()
+    return find_all([token]).get(token)
+
+
+def find_all(bearers: Iterable[str]) -> dict[str, tuple[Agent, bytes]]:
+    """Return agent and HMAC key by token, of those tokens that are valid: known, not revoked, project not archived."""
+    wanted = {digest(token): token for token in bearers}
+    agents = Agent.objects.select_related("project").filter(
+        token_digest__in=wanted, revoked_at=None, project__archived_at=None
     )
-    if agent is None:
-        return None
-    return agent, _cipher().decrypt(agent.hmac_secret_encrypted.encode())
+    cipher = _cipher()
+    return {
+        wanted[agent.token_digest]: (agent, cipher.decrypt(agent.hmac_secret_encrypted.encode())) for agent in agents
+    }
 
 
 def revoke(agent: Agent, *, by: str) -> None:

@@ -25,9 +25,12 @@ EMAIL, PASSWORD = "alice@example.com", "correct horse battery"
 
 
 class BrainProcess:
-    """``z4j serve`` as a subprocess. ``database_url`` empty means SQLite in its home."""
+    """``z4j serve`` as a subprocess. ``database_url`` empty means SQLite in its home; ``root`` is the checkout."""
 
-    def __init__(self, database_url: str = "", **environment: str) -> None:
+    def __init__(self, database_url: str = "", root: Path = ROOT, **environment: str) -> None:
+        self.root = root
+        own = root / ".venv" / "bin" / "python"
+        self.python = str(own) if own.exists() else sys.executable
         self.home = Path(tempfile.mkdtemp(prefix="z4jbrain", dir="/tmp"))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -55,8 +58,8 @@ class BrainProcess:
         """Start it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "manage.py"), "serve", "--port", str(self.port)],
-                env=self.environment, stdout=log, stderr=log, cwd=ROOT,
+                [self.python, str(self.root / "manage.py"), "serve", "--port", str(self.port)],
+                env=self.environment, stdout=log, stderr=log, cwd=self.root,
             )  # fmt: skip
 
     def wait(self) -> BrainProcess:
@@ -96,8 +99,8 @@ class BrainProcess:
     def manage(self, *arguments: str, text: str | None = None) -> str:
         """Run a management command against the same home and return its output."""
         done = subprocess.run(
-            [sys.executable, str(ROOT / "manage.py"), *arguments],
-            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=120, input=text, check=False,
+            [self.python, str(self.root / "manage.py"), *arguments],
+            env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=120, input=text, check=False,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{arguments}: {done.stderr}")
@@ -123,9 +126,9 @@ class BrainProcess:
 
 
 @contextmanager
-def running_brain(database_url: str = "", **environment: str) -> Iterator[BrainProcess]:
+def running_brain(database_url: str = "", root: Path = ROOT, **environment: str) -> Iterator[BrainProcess]:
     """Start a brain, and remove it afterwards."""
-    brain = BrainProcess(database_url, **environment)
+    brain = BrainProcess(database_url, root, **environment)
     try:
         yield brain.start()
     finally:

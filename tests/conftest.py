@@ -108,3 +108,19 @@ def life(task_id: str, *, at: float = 0.0, outcome: str = "succeeded", name: str
         event("started", task_id, at=at + 2, **common, worker="w1"),
         event(outcome, task_id, at=at + 3, **common, worker="w1", **ends[outcome]),
     ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the property ``outcome`` of every test that recorded one, passed or not."""
+    lines = [
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, value in report.user_properties
+        if name == "outcome"
+    ]
+    if lines:
+        terminalreporter.section("outcomes")
+        for line in lines:
+            terminalreporter.write_line(line)

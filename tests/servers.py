@@ -114,6 +114,17 @@ class Postgres:
             connection.execute(f'CREATE DATABASE "{database}"')  # type: ignore[call-overload]
         return self.url(database)
 
+    def crash(self) -> None:
+        """End it as a crash does: SIGKILL for the postmaster, upon which its children end by themselves."""
+        import psutil
+
+        assert self.process is not None
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait(10)
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive, f"processes of a killed postmaster live on: {alive}"
+
     def stop(self) -> None:
         """Stop the server and remove its files."""
         if self.process is not None:

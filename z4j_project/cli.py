@@ -15,6 +15,7 @@ usage: z4j COMMAND [options]
   token            mint a credential for an agent
   createsuperuser  create an administrator
   changepassword   set a password
+  partitions       show the day partitions of events, or repair them
   migrate          apply migrations without serving
   check            check the configuration
   version          print the version

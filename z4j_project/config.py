@@ -41,6 +41,9 @@ VARIABLES: dict[str, str] = {
     "Z4J_REDIS_URL": "Valkey or Redis as channel layer, needed as soon as several brains run",
     "Z4J_BOOTSTRAP_ADMIN_EMAIL": "E-mail address of the administrator created at first boot",
     "Z4J_BOOTSTRAP_ADMIN_PASSWORD": "Password of that administrator",
+    "Z4J_MAX_SOCKETS": "Connections of any kind this brain has open at a time; 0 for no limit; default 10000",
+    "Z4J_MAX_SOCKETS_PER_ADDRESS": "Of these, from one address; 0 for no limit; default 6000",
+    "Z4J_MAX_SOCKETS_PER_AGENT": "Processes that may use one agent's token at a time; 0 for no limit; default 1000",
     "Z4J_DEBUG": "true shows error pages with details; for development on a loopback address only",
     "Z4J_SELF_AGENT": "false keeps the brain from showing its own process under project z4j",
 }
@@ -61,6 +64,9 @@ class Config:
     redis_url: str = dataclasses.field(repr=False)
     bootstrap_email: str
     bootstrap_password: str = dataclasses.field(repr=False)
+    max_sockets: int
+    max_sockets_per_address: int
+    max_sockets_per_agent: int
     debug: bool
     self_agent: bool
 
@@ -92,6 +98,9 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         redis_url=reader.text("Z4J_REDIS_URL"),
         bootstrap_email=reader.text("Z4J_BOOTSTRAP_ADMIN_EMAIL"),
         bootstrap_password=reader.text("Z4J_BOOTSTRAP_ADMIN_PASSWORD"),
+        max_sockets=reader.parse("Z4J_MAX_SOCKETS", _count, 10_000),
+        max_sockets_per_address=reader.parse("Z4J_MAX_SOCKETS_PER_ADDRESS", _count, 6_000),
+        max_sockets_per_agent=reader.parse("Z4J_MAX_SOCKETS_PER_AGENT", _count, 1_000),
         debug=reader.flag("Z4J_DEBUG", default=False),
         self_agent=reader.flag("Z4J_SELF_AGENT", default=True),
     )
@@ -173,7 +182,7 @@ def _sqlite(path: Path) -> dict[str, object]:
             "timeout": 20,
             "init_command": (
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32000; "
-                "PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864"
+                "PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=67108864"
             ),
         },
         # A file, also for tests: the writer has a thread and a connection of its own.
@@ -203,6 +212,12 @@ def _public_url(text: str) -> str:
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ValueError("must be a number from 1 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > 1_000_000:
+        raise ValueError("must be a number from 0 to 1000000")
     return int(text)
 
 

@@ -25,7 +25,10 @@ class MembershipInline(admin.TabularInline):
 class ProjectAdmin(admin.ModelAdmin):
     """Projects; archiving closes one, nothing deletes it."""
 
-    list_display = ["name", "slug", "environment", "event_retention_days", "task_retention_days", "archived_at"]
+    list_display = [
+        "name", "slug", "environment", "event_retention_days", "task_retention_days", "metric_retention_days",
+        "archived_at",
+    ]  # fmt: skip
     search_fields = ["name", "slug"]
     inlines = [MembershipInline]
     readonly_fields = ["created_at"]

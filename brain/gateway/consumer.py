@@ -7,12 +7,14 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
+from channels.layers import get_channel_layer
+from django.db import DatabaseError
 from z4j_core import limits
 from z4j_core.errors import ClockSkewError, FrameError, SignatureError
 from z4j_core.frames import (
@@ -30,17 +32,28 @@ from z4j_core.signing import Opened, canonical
 
 from brain import agents, commands, live
 from brain.errors import HandshakeRefused
-from brain.gateway import handshake
+from brain.gateway import content, handshake
 from brain.gateway.handshake import Session
 from brain.gateway.hub import hub
-from brain.ingest import Source, Verdict
+from brain.ingest import Verdict
 
 logger = logging.getLogger("z4j.gateway")
 
 #: Bytes of unacknowledged batches after which a connection is not read from until half of them are written.
 MAX_OUTSTANDING = limits.MIB
+#: What keeping a batch costs beside its bytes: its futures and bookkeeping.
+BATCH_COST = 2 * limits.KIB
+#: Seconds a token may take to be looked up; a stranger is not kept for longer.
+AUTHENTICATION_TIMEOUT = 5.0
 #: Domain calls of a connection (heartbeats, results) that may wait for the writer before it is not read from.
 MAX_CALLS = 64
+
+
+#: Seconds between two attempts to hear a channel layer that is away.
+CHANNEL_PAUSE = 5.0
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Flow(Protocol):
@@ -74,7 +87,9 @@ class AgentConsumer(AsyncConsumer):
         self._outstanding = 0
         self._calls = 0
         self._paused = False
-        self._beats: dict[str, Frame] = {}
+        self._noted: asyncio.Future[bool] | None = None
+        self._has_seat = False
+        self._deadline: asyncio.TimerHandle | None = None
         self._claiming: asyncio.Future[None] | None = None
         self._pending: asyncio.Queue[_Pending] = asyncio.Queue()
         self._settled = asyncio.Event()
@@ -89,6 +104,34 @@ class AgentConsumer(AsyncConsumer):
             "registry_delta": self._on_nothing,
             "error": self._on_error,
         }
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve a connection: its frames here, the channel layer's messages on a task beside.
+
+        Channels' own makes a new task for every message of either.
+        """
+        self.scope, self.base_send = scope, send
+        self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        self.channel_name = await self.channel_layer.new_channel()
+        listening = asyncio.create_task(self._listen())
+        try:
+            while True:
+                await self.dispatch(await receive())
+        except StopConsumer:
+            pass
+        finally:
+            listening.cancel()
+
+    async def _listen(self) -> None:
+        """Pass on what the channel layer sends."""
+        while True:
+            try:
+                message = await self.channel_layer.receive(self.channel_name)
+            except (OSError, ConnectionError) as error:
+                logger.warning("%s: the channel layer is away, commands wait for the poll: %s", self._who(), error)
+                await asyncio.sleep(CHANNEL_PAUSE)
+                continue
+            await self.dispatch(message)
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Route a message to its method. Unlike Channels' own, it visits no database thread for each frame."""
@@ -126,11 +169,34 @@ class AgentConsumer(AsyncConsumer):
             return
         self._stop_reading()
         try:
-            self._credential = handshake.admit(await hub.read(agents.authenticate, token))
+            self._credential = await self._authenticate(token)
+            self._deadline = asyncio.get_running_loop().call_later(limits.HANDSHAKE_TIMEOUT, self._no_hello)
         except HandshakeRefused as refusal:
             await self.refuse(refusal.close_code, str(refusal))
         finally:
             self._read_on()
+
+    async def _authenticate(self, token: str) -> agents.Credential:
+        try:
+            async with asyncio.timeout(AUTHENTICATION_TIMEOUT):
+                credential = handshake.admit(await hub.gatekeeper.authenticate(token))
+        except (TimeoutError, DatabaseError) as error:
+            reason = f"the token cannot be looked up now: {error or 'the database is slow'}"
+            raise HandshakeRefused(reason, close_code=handshake.TOO_MANY) from error
+        self._has_seat = hub.admission.take_seat(credential.agent_id)
+        if not self._has_seat:
+            reason = f"{hub.admission.caps.per_agent} processes use the credential of {credential.agent_name}"
+            raise HandshakeRefused(reason, close_code=handshake.TOO_MANY)
+        return credential
+
+    def _free_seat(self, credential: agents.Credential) -> None:
+        if self._has_seat:
+            self._has_seat = False
+            hub.admission.free_seat(credential.agent_id)
+
+    def _no_hello(self) -> None:
+        reason = f"no hello within {limits.HANDSHAKE_TIMEOUT:.0f} s"
+        self._closing = asyncio.ensure_future(self.refuse(handshake.IDLE, reason))
 
     async def websocket_receive(self, message: dict[str, Any]) -> None:
         """Take one frame."""
@@ -156,13 +222,17 @@ class AgentConsumer(AsyncConsumer):
         """Forget the connection; what it sent is still written, and sent again if the ack did not arrive."""
         self._closed = True
         hub.left(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._credential is not None:
+            self._free_seat(self._credential)
         if self._acks is not None:
             self._acks.cancel()
         if self.session is not None:
             session = self.session
             await self.channel_layer.group_discard(live.agent_group(session.credential.agent_id), self.channel_name)
             logger.info("%s disconnected (%s)", self._who(), message.get("code"))
-            self._background(agents.disconnected, session.credential.project_id, session.session_id)
+            hub.presence.gone(session.credential.project_id, session.session_id)
         raise StopConsumer
 
     async def close(self, code: int) -> None:
@@ -174,7 +244,9 @@ class AgentConsumer(AsyncConsumer):
     async def refuse(self, code: int, reason: str) -> None:
         """Close the connection and say why in one log line."""
         if not self._closed:
-            logger.warning("%s closed with %d: %s", self._who(), code, reason)
+            who = self._credential.agent_id if self._credential is not None else None
+            if (note := hub.throttle((code, who))) is not None:
+                logger.warning("%s closed with %d: %s%s", self._who(), code, reason, note)
             await self.close(code)
 
     async def fail(self, error: BaseException) -> None:
@@ -190,6 +262,8 @@ class AgentConsumer(AsyncConsumer):
 
     async def _hello(self, raw: bytes) -> None:
         assert self._credential is not None
+        if self._deadline is not None:
+            self._deadline.cancel()
         try:
             hello = handshake.read_hello(raw)
         except HandshakeRefused as refusal:
@@ -203,9 +277,16 @@ class AgentConsumer(AsyncConsumer):
             live.replace_agent(self._credential.agent_id, "", session.session_id)
         self._stop_reading()
         try:
-            await hub.writer.call(agents.connected, self._credential, hello, session.session_id, skew)
+            arrival = agents.Arrival(self._credential, hello, session.session_id, skew)
+            still_good = await hub.presence.connected(arrival)
+        except DatabaseError as error:
+            await self.refuse(handshake.RESTARTING, f"the connection cannot be noted: {error}")
+            return
         finally:
             self._read_on()
+        if not still_good:
+            await self.agent_revoked({})
+            return
         self.session = session
         await self.channel_layer.group_add(live.agent_group(self._credential.agent_id), self.channel_name)
         self._acks = asyncio.create_task(self._send_acks())
@@ -223,13 +304,13 @@ class AgentConsumer(AsyncConsumer):
         route = self._routes.get(opened.type)
         if route is None:
             raise FrameError(f"an agent may not send {opened.type}")
-        route(session, opened, decode_payload(opened.type, opened.id, opened.ts, opened.payload()))
+        payload = content.parse(opened.payload_json)
+        route(session, opened, decode_payload(opened.type, opened.id, opened.ts, payload))
 
     def _take_batch(self, session: Session, opened: Opened) -> None:
         credential = session.credential
-        source = Source(credential.project_id, credential.agent_id)
-        verdict = hub.writer.submit(source, credential.retention_days, opened.payload_json)
-        size = len(opened.payload_json)
+        verdict = hub.writer.submit(session.source, credential.retention_days, opened.payload_json)
+        size = len(opened.payload_json) + BATCH_COST
         self._outstanding += size
         self._settled.clear()
         self._pending.put_nowait(_Pending(opened.id, opened.seq, size, verdict))
@@ -238,17 +319,10 @@ class AgentConsumer(AsyncConsumer):
 
     def _on_heartbeat(self, session: Session, opened: Opened, frame: Frame) -> None:
         assert isinstance(frame, Heartbeat | AgentStatus)
-        waiting = opened.type in self._beats
-        # Only the newest of each type counts; one that waits for the writer is replaced, not queued behind.
-        self._beats[opened.type] = frame
-        if not waiting:
-            self._background(self._take_beat, session, opened.type).add_done_callback(self._close_if_revoked)
-
-    def _take_beat(self, session: Session, kind: str) -> bool:
-        """Hand over the newest frame of a type; runs on the writer thread."""
-        frame = self._beats.pop(kind)
-        assert isinstance(frame, Heartbeat | AgentStatus)
-        return agents.heard(session.credential, session.session_id, frame)
+        noted = hub.presence.heard(session.credential, session.session_id, frame)
+        if noted is not self._noted:
+            self._noted = noted
+            noted.add_done_callback(self._close_if_revoked)
 
     def _close_if_revoked(self, heard: asyncio.Future[bool]) -> None:
         """Cover a revocation whose message was lost, or came from a process without a channel layer to us."""
@@ -285,6 +359,11 @@ class AgentConsumer(AsyncConsumer):
         self._read_on()
         if not future.cancelled() and (error := future.exception()) is not None:
             logger.error("%s: %s", self._who(), error, exc_info=error)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is not read from now because the brain is behind."""
+        return self._paused
 
     def _stop_reading(self) -> None:
         flow: Flow | None = self.scope.get("z4j.flow")

@@ -11,12 +11,14 @@ from datetime import datetime
 
 from z4j_core import limits
 from z4j_core.errors import FrameError, VersionMismatch
-from z4j_core.frames import Frame, Hello, HelloAck, decode, parse_json
+from z4j_core.frames import Frame, Hello, HelloAck, decode
 from z4j_core.signing import Binding, Signer, Verifier
 from z4j_core.versions import compatible, package_version
 
-from brain.agents import MAX_PROCESSES, Credential, announced
+from brain.agents import Credential, announced
 from brain.errors import HandshakeRefused
+from brain.gateway import content
+from brain.ingest import Source
 
 BAD_FRAME = 4400
 BAD_TOKEN = 4401
@@ -39,6 +41,7 @@ class Session:
     credential: Credential
     hello: Hello
     session_id: str
+    source: Source
     signer: Signer
     verifier: Verifier
     capabilities: dict[str, frozenset[str]]
@@ -70,15 +73,13 @@ def admit(credential: Credential | None) -> Credential:
     """Return the credential, or raise :class:`HandshakeRefused`."""
     if credential is None:
         raise HandshakeRefused("the token is not valid or was revoked", close_code=BAD_TOKEN)
-    if credential.processes >= MAX_PROCESSES:
-        raise HandshakeRefused(f"more than {MAX_PROCESSES} processes use this credential", close_code=TOO_MANY)
     return credential
 
 
 def read_hello(raw: bytes) -> Hello:
     """Return the first frame of a connection. Raises :class:`HandshakeRefused`."""
     try:
-        frame: Frame = decode(parse_json(raw))
+        frame: Frame = decode(content.parse(raw))
     except VersionMismatch as error:
         raise HandshakeRefused(str(error), close_code=BAD_VERSION) from error
     except FrameError as error:
@@ -86,7 +87,7 @@ def read_hello(raw: bytes) -> Hello:
     if not isinstance(frame, Hello):
         raise HandshakeRefused(f"the first frame is {frame.type}, not hello", close_code=BAD_FRAME)
     if not compatible(frame.protocol_version):
-        raise HandshakeRefused(f"protocol version {frame.protocol_version} is not 2", close_code=BAD_VERSION)
+        raise HandshakeRefused(f"protocol version {frame.protocol_version!r} is not 2", close_code=BAD_VERSION)
     return frame
 
 
@@ -97,6 +98,7 @@ def open_session(credential: Credential, hello: Hello, session_id: str) -> tuple
         credential=credential,
         hello=hello,
         session_id=session_id,
+        source=Source(credential.project_id, credential.agent_id),
         signer=Signer(credential.secret, binding),
         verifier=Verifier(credential.secret, binding),
         capabilities=announced(hello),

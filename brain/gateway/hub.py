@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from django.db import connection
+from django.conf import settings
 from z4j_core import limits
 
-from brain import agents
+from brain.gateway.admission import Admission, Caps, LogThrottle
+from brain.gateway.gatekeeper import Gatekeeper
 from brain.gateway.handshake import IDLE, RESTARTING
+from brain.gateway.presence import Presence
 from brain.ingest import Writer
 from brain.live import pump
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from brain.gateway.consumer import AgentConsumer
 
 logger = logging.getLogger("z4j.gateway")
-T = TypeVar("T")
 
 #: Seconds between two looks at silent connections.
 WATCH_INTERVAL = 5.0
@@ -37,10 +36,13 @@ class Hub:
 
     def __init__(self) -> None:
         self.writer = Writer()
+        self.presence = Presence(self.writer)
+        self.gatekeeper = Gatekeeper()
+        self.admission = Admission(_caps())
+        self.throttle = LogThrottle()
         self.connections: set[AgentConsumer] = set()
         self.draining = False
         self._empty = asyncio.Event()
-        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="z4j-read")
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -61,10 +63,6 @@ class Hub:
         if not self.connections:
             self._empty.set()
 
-    async def read(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a domain function that only reads, on a thread of its own: it need not wait for the writer."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, _reading, function, *args)
-
     async def drain(self) -> None:
         """Commit and acknowledge what was received, then close every connection with 4012."""
         self.draining = True
@@ -74,44 +72,42 @@ class Hub:
             await asyncio.gather(*(c.close(RESTARTING) for c in connections), return_exceptions=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT)
+        await self.presence.settle()
         await asyncio.to_thread(self.writer.stop)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _close_silent(self, peer: AgentConsumer, patience: float) -> None:
+    async def _close_silent(self, peer: AgentConsumer) -> None:
         try:
-            await peer.refuse(IDLE, f"nothing was received for {patience:.0f} s")
+            await peer.refuse(IDLE, f"nothing was received for {limits.IDLE_TIMEOUT:.0f} s")
         except Exception:
             # One socket in a strange state must not end the watch over all others.
             logger.exception("cannot close a silent connection")
             self.left(peer)
 
     def _note_heard(self, now: float) -> None:
-        """Note for those who sent events since the last look that they were heard, in one statement."""
+        """Note for those who sent something since the last look that they were heard, in one statement."""
         heard = [c.session.session_id for c in self.connections if c.session and now - c.heard_at <= WATCH_INTERVAL]
         if heard:
-            self.writer.call(agents.touch, heard).add_done_callback(_log_failure)
+            self.presence.touched(heard)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
             now = time.monotonic()
             for peer in list(self.connections):
-                patience = limits.IDLE_TIMEOUT if peer.session else limits.HANDSHAKE_TIMEOUT
-                if now - peer.heard_at > patience:
-                    await self._close_silent(peer, patience)
+                if peer.is_paused:
+                    # It cannot be heard: the silence is ours.
+                    peer.heard_at = now
+                elif peer.session and now - peer.heard_at > limits.IDLE_TIMEOUT:
+                    await self._close_silent(peer)
             self._note_heard(now)
 
 
-def _reading(function: Callable[..., T], *args: Any) -> T:
-    connection.close_if_unusable_or_obsolete()
-    return function(*args)
-
-
-def _log_failure(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        logger.error("cannot note who was heard: %s", error)
+def _caps() -> Caps:
+    config = settings.Z4J_CONFIG
+    return Caps(config.max_sockets, config.max_sockets_per_address, config.max_sockets_per_agent)
 
 
 hub = Hub()

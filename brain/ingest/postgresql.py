@@ -51,20 +51,25 @@ def _quoted(value: str) -> str:
     return f"{_QUOTE}{value.replace(_QUOTE, _QUOTE + _QUOTE)}{_QUOTE}"
 
 
-def _lines(rows: Sequence[TaskRow]) -> list[str]:
+def copy_lines(rows: Sequence[TaskRow]) -> list[str]:
+    """Return the lines of rows."""
     return [copy_line([v if type(v) is str else "" if v is None else str(v) for v in row]) for row in rows]
+
+
+def copy_statement(table: str, columns: Sequence[str]) -> str:
+    """Return the statement that takes lines of these columns."""
+    texts = ", ".join(column for column in columns if column not in _NULLABLE)
+    return (
+        f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv, DELIMITER '{_DELIMITER}', QUOTE '{_QUOTE}', "
+        f"FORCE_NOT_NULL ({texts}))"
+    )
 
 
 def _copy(cursor: CursorWrapper, table: str, columns: Sequence[str], lines: Sequence[str]) -> None:
     """Write lines into a table. Raises :class:`AlreadyThere` for a key that is taken, and the database's errors."""
-    texts = ", ".join(column for column in columns if column not in _NULLABLE)
-    statement = (
-        f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv, DELIMITER '{_DELIMITER}', QUOTE '{_QUOTE}', "
-        f"FORCE_NOT_NULL ({texts}))"
-    )
     try:
         # Django does not translate the errors of a COPY by itself.
-        with connection.wrap_database_errors, cursor.copy(statement) as copy:
+        with connection.wrap_database_errors, cursor.copy(copy_statement(table, columns)) as copy:
             copy.write("\n".join(lines))
     except IntegrityError as error:
         if getattr(error.__cause__, "sqlstate", "") == _UNIQUE_VIOLATION:
@@ -142,10 +147,10 @@ class PostgreSQL(Database):
             new = [row for row in rows if row[_REVISION] == 1]
             rows = [row for row in rows if row[_REVISION] > 1]
             if new:
-                _copy(cursor, TASK_TABLE, TASK_COLUMNS, _lines(new))
+                _copy(cursor, TASK_TABLE, TASK_COLUMNS, copy_lines(new))
         if not rows:
             return []
-        stage = _stage(cursor, TASK_TABLE, TASK_COLUMNS, _lines(rows))
+        stage = _stage(cursor, TASK_TABLE, TASK_COLUMNS, copy_lines(rows))
         cursor.execute(
             f"WITH done AS (INSERT INTO {TASK_TABLE} ({TASK_LIST}) SELECT {TASK_LIST} FROM {stage} "  # noqa: S608
             f"ORDER BY project_id, engine, task_id {TASK_CONFLICT} RETURNING project_id, engine, task_id) "

@@ -1,16 +1,24 @@
-"""SQLite: executemany. The one writer thread is the only writer of these tables, so rows never change under it."""
+"""SQLite: statements of many rows. The one writer thread is the only writer of these tables.
+
+Python's driver gives up the interpreter lock for every step of a statement, and gets it back late when other threads
+are at work. One statement for 500 rows does so once, ``executemany`` 500 times.
+"""
 
 from __future__ import annotations
 
+import functools
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
+from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from brain.ingest.decode import Incoming
-from brain.ingest.rows import EVENT_COLUMNS, FACT_COLUMNS, TASK_COLUMNS, TaskKey
+from brain.ingest.rows import EVENT_COLUMNS, FACT_COLUMNS, METRIC_KEY, TASK_COLUMNS, TaskKey
 from brain.ingest.sql import (
     AGENT_TABLE,
     EVENT_TABLE,
@@ -19,7 +27,6 @@ from brain.ingest.sql import (
     METRIC_TABLE,
     SEEN_CONFLICT,
     TASK_CONFLICT,
-    TASK_LIST,
     TASK_TABLE,
     Contention,
     Database,
@@ -28,12 +35,13 @@ from brain.ingest.sql import (
     TaskRow,
 )
 
-_EVENT_LIST = ", ".join(EVENT_COLUMNS)
 _AGENT = EVENT_COLUMNS.index("agent_id")
 _TIMES = frozenset(index for index, column in enumerate(FACT_COLUMNS) if column.endswith("_at") or column == "eta")
 _UTC_OFFSET = len("+00:00")
-#: SQLite takes at most 32,766 parameters in a statement.
+#: Keys of one look-up; SQLite takes at most 32,766 parameters in a statement.
 _CHUNK = 5000
+#: Rows of one statement; a few sizes, so that the driver's cache of statements knows them all.
+_SIZES = (500, 100, 20, 4, 1)
 
 
 def _time(moment: datetime) -> str:
@@ -41,7 +49,8 @@ def _time(moment: datetime) -> str:
     return str(moment)[:-_UTC_OFFSET]
 
 
-def _plain(row: Iterable[Any]) -> list[Any]:
+def plain(row: Iterable[Any]) -> list[Any]:
+    """Return the values of a row as SQLite takes them."""
     return [_time(value) if type(value) is datetime else value for value in row]
 
 
@@ -52,8 +61,27 @@ def _moment(value: str | datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _values(count: int) -> str:
-    return "(" + ", ".join(["%s"] * count) + ")"
+@functools.cache
+def _statement(table: str, columns: tuple[str, ...], conflict: str, rows: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608
+
+
+def _insert(
+    cursor: CursorWrapper, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], conflict: str
+) -> int:
+    """Insert rows and return how many took effect. All names are constants of this package."""
+    changed = start = 0
+    # Django's cursor would look for its own placeholders in statements of thousands of them.
+    raw: sqlite3.Cursor = cursor.cursor
+    with connection.wrap_database_errors:
+        for size in _SIZES:
+            while len(rows) - start >= size:
+                values = tuple(chain.from_iterable(rows[start : start + size]))
+                sqlite3.Cursor.execute(raw, _statement(table, columns, conflict, size), values)
+                changed += raw.rowcount
+                start += size
+    return changed
 
 
 class SQLite(Database):
@@ -81,12 +109,7 @@ class SQLite(Database):
             by_agent[row[_AGENT]].append(row)
         counts = {}
         for agent, agent_rows in by_agent.items():
-            cursor.executemany(
-                f"INSERT INTO {EVENT_TABLE} ({_EVENT_LIST}) VALUES {_values(len(EVENT_COLUMNS))} "  # noqa: S608
-                "ON CONFLICT (id) DO NOTHING",
-                agent_rows,
-            )
-            counts[agent] = max(0, cursor.rowcount)
+            counts[agent] = _insert(cursor, EVENT_TABLE, EVENT_COLUMNS, agent_rows, "ON CONFLICT (id) DO NOTHING")
         return counts
 
     def load_tasks(
@@ -101,7 +124,7 @@ class SQLite(Database):
                 part = task_ids[start : start + _CHUNK]
                 cursor.execute(
                     f"SELECT task_id, revision, {FACT_LIST} FROM {TASK_TABLE} "  # noqa: S608
-                    f"WHERE project_id = %s AND engine = %s AND task_id IN {_values(len(part))}",
+                    f"WHERE project_id = %s AND engine = %s AND task_id IN ({', '.join(['%s'] * len(part))})",
                     [project, engine, *part],
                 )
                 for task_id, revision, *facts in cursor.fetchall():
@@ -109,31 +132,21 @@ class SQLite(Database):
                     yield (project, engine, task_id), revision, tuple(values)
 
     def upsert_tasks(self, cursor: CursorWrapper, rows: Sequence[TaskRow], *, certain: bool) -> list[TaskKey]:
-        """Upsert row by row. They were read in this transaction, so none of them can have changed."""
-        cursor.executemany(
-            f"INSERT INTO {TASK_TABLE} ({TASK_LIST}) VALUES {_values(len(TASK_COLUMNS))} {TASK_CONFLICT}",  # noqa: S608
-            [_plain(row) for row in rows],
-        )
-        if cursor.rowcount != len(rows):
-            raise Contention(f"{len(rows) - cursor.rowcount} tasks changed inside a transaction")
+        """Upsert. They were read in this transaction, so none of them can have changed."""
+        changed = _insert(cursor, TASK_TABLE, TASK_COLUMNS, [plain(row) for row in rows], TASK_CONFLICT)
+        if changed != len(rows):
+            raise Contention(f"{len(rows) - changed} tasks changed inside a transaction")
         return []
 
     def add_metrics(self, cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add row by row."""
-        cursor.executemany(
-            f"INSERT INTO {METRIC_TABLE} (project_id, minute, measure, engine, queue, name, bucket, count) "  # noqa: S608
-            f"VALUES {_values(8)} {METRIC_CONFLICT}",
-            [_plain(row) for row in rows],
-        )
+        """Add."""
+        _insert(cursor, METRIC_TABLE, (*METRIC_KEY, "count"), [plain(row) for row in rows], METRIC_CONFLICT)
 
     def touch_seen(self, cursor: CursorWrapper, table: str, rows: Sequence[SeenRow], now: datetime) -> None:
-        """Insert or touch row by row."""
+        """Insert or touch."""
         moment = _time(now)
-        cursor.executemany(
-            f"INSERT INTO {table} (project_id, engine, name, first_seen_at, last_seen_at) "  # noqa: S608
-            f"VALUES {_values(5)} {SEEN_CONFLICT}",
-            [[*row, moment, moment] for row in rows],
-        )
+        columns = ("project_id", "engine", "name", "first_seen_at", "last_seen_at")
+        _insert(cursor, table, columns, [(*row, moment, moment) for row in rows], SEEN_CONFLICT)
 
     def add_visible(self, cursor: CursorWrapper, counts: Sequence[tuple[str, int]]) -> None:
         """Add row by row."""

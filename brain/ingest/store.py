@@ -26,9 +26,14 @@ _DATABASES: dict[str, Database] = {"postgresql": PostgreSQL(), "sqlite": SQLite(
 _TURNS = 3
 
 
+def statements_of(vendor: str) -> Database:
+    """Return the statements of a database: ``postgresql`` or ``sqlite``."""
+    return _DATABASES[vendor]
+
+
 def database() -> Database:
     """Return the statements of the database in use."""
-    return _DATABASES[connection.vendor]
+    return statements_of(connection.vendor)
 
 
 @dataclasses.dataclass(slots=True)
@@ -103,12 +108,13 @@ class Store:
         """Write it; ``certain`` takes every event for new, and every task that seems to begin."""
         database = self._database
         with transaction.atomic(), connection.cursor() as cursor:
-            fresh: Mapping[str, int] = work.by_agent
+            fresh: Mapping[str, int] | None = None
             if work.rows:
-                fresh = database.insert_events(cursor, work.rows, certain=certain) or fresh
+                fresh = database.insert_events(cursor, work.rows, certain=certain)
             self._write_tasks(cursor, work, certain=certain)
             for table, pairs in groupby(work.seen, key=itemgetter(0)):
                 database.touch_seen(cursor, SEEN_TABLES[table], [row for _, row in pairs], work.now)
+            fresh = work.by_agent if fresh is None else fresh
             counts = sorted((agent, count) for agent, count in fresh.items() if count)
             if counts:
                 database.add_visible(cursor, counts)

@@ -48,7 +48,7 @@ def test_members_added_on_the_project_page_are_audited(client, root, project, ca
     rows = list(Membership.objects.filter(project=project).order_by("user"))
     form = {
         "slug": project.slug, "name": project.name, "environment": "", "event_retention_days": 30,
-        "task_retention_days": 90, "archived_at_0": "", "archived_at_1": "",
+        "task_retention_days": 90, "metric_retention_days": 90, "archived_at_0": "", "archived_at_1": "",
         "memberships-TOTAL_FORMS": len(rows) + 1, "memberships-INITIAL_FORMS": len(rows),
     }  # fmt: skip
     for index, row in enumerate(rows):

@@ -32,11 +32,15 @@ class Peer:
     async def __aenter__(self) -> Peer:
         await self.open()
         await self.socket.send(canonical(encode(Hello(id=uuid.uuid4().hex, **self.hello))))
-        ack = decode(json.loads(await self.socket.recv()))
+        self.adopt(await self.socket.recv())
+        return self
+
+    def adopt(self, answer: bytes | str) -> None:
+        """Take over the identity that the answer to ``hello`` gives."""
+        ack = decode(json.loads(answer))
         binding = Binding(ack.agent_id, ack.project_id, ack.session_id)
         secret = secret_bytes(self.credential["hmac_secret"])
         self.signer, self.verifier = Signer(secret, binding), Verifier(secret, binding)
-        return self
 
     async def __aexit__(self, *details: object) -> None:
         await self.socket.close()

@@ -111,9 +111,79 @@ def test_what_a_dead_process_left_is_adopted_once(path: Path, tmp_path: Path) ->
     assert own.adopt(tmp_path, "id") == 0
     assert [row.body.count(left.epoch) for row in own.read(0, 9, 1 << 20)] == [0, 1, 1, 1]
     assert own.gaps()[0]["epoch"] == left.epoch
-    assert own.counters()["adopted"] == 3
+    counters = own.counters()
+    assert (counters["produced"], counters["adopted"], counters["dropped"]) == (6, 0, {"ring_full": 2})
     assert not path.exists()
     check_books(own)
+    own.close()
+
+
+def test_what_a_dead_process_had_told_is_not_told_again(path: Path, tmp_path: Path) -> None:
+    left = BufferStore(path)
+    left.append([event(n) for n in range(4)])
+    left.record_loss(2, "ring_full")
+    left.acknowledge([1])
+    left.told(left.counters())
+    left.append([event(n) for n in range(5)])
+    left.record_loss(1, "not_json")
+    left.acknowledge([2, 3])
+    left.close()
+    own = BufferStore(tmp_path / "buffer-id-2-2.db")
+    assert own.adopt(tmp_path, "id") == 6
+    assert own.counters() == {
+        "produced": 6, "adopted": 3, "sent": 0, "acked": 2, "buffered": 6, "dropped": {"not_json": 1},
+    }  # fmt: skip
+    check_books(own)
+    own.close()
+
+
+def test_a_loss_that_was_not_told_outlives_an_empty_buffer(path: Path, tmp_path: Path) -> None:
+    left = BufferStore(path)
+    left.record_loss(2, "ring_full")
+    left.close()
+    own = BufferStore(tmp_path / "buffer-id-2-2.db")
+    assert own.adopt(tmp_path, "id") == 0
+    assert own.counters()["dropped"] == {"ring_full": 2}
+    own.told(own.counters())
+    own.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_heir_that_died_before_it_removed_what_it_inherited_counts_it_once(path: Path, tmp_path: Path) -> None:
+    left = BufferStore(path)
+    left.append([event(n) for n in range(3)])
+    left.record_loss(2, "ring_full")
+    left.close()
+    copy = path.read_bytes()
+    for name in ("buffer-id-2-2.db", "buffer-id-0-0.db"):  # found behind, and before, the file it had inherited
+        heir = BufferStore(tmp_path / name)
+        assert heir.adopt(tmp_path, "id") == 3
+        heir.close()
+        path.write_bytes(copy)
+    own = BufferStore(tmp_path / "buffer-id-9-9.db")
+    assert own.adopt(tmp_path, "id") == 3
+    counters = own.counters()
+    assert (counters["produced"], counters["buffered"], counters["dropped"]) == (5, 3, {"ring_full": 2})
+    assert own.path is not None
+    assert [one.name for one in tmp_path.glob("*.db")] == [own.path.name]
+    check_books(own)
+    own.close()
+
+
+def test_an_heir_whose_own_disk_fails_leaves_the_file_as_it_is(path: Path, tmp_path: Path) -> None:
+    left = BufferStore(path)
+    left.append([event(n) for n in range(3)])
+    left.close()
+    own = BufferStore(tmp_path / "buffer-id-2-2.db")
+    own.append([event(9)])
+    blocker = sqlite3.connect(own.path)
+    blocker.execute("BEGIN IMMEDIATE")
+    assert own.adopt(tmp_path, "id") == 3
+    assert len(own) == 4
+    assert path.exists()
+    assert not list(tmp_path.glob("*.corrupt"))
+    check_books(own)
+    blocker.close()
     own.close()
 
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from z4j_core import limits
 from z4j_core.safety import log_once
 
 from z4j_bare import bufferfiles
 from z4j_bare.forkguard import guarded
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (n INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, size INTEGER NOT NULL,
@@ -30,6 +33,7 @@ CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS gap (epoch TEXT, first INTEGER, last INTEGER, reason TEXT, count INTEGER);
 CREATE TABLE IF NOT EXISTS command (id TEXT PRIMARY KEY, at REAL NOT NULL, result TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identity (epoch TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS heritage (epoch TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _GAPS_KEPT = 50
 _MEMORY_ROWS = 10_000
@@ -41,6 +45,17 @@ class Row:
 
     n: int
     body: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Legacy:
+    """What a dead process left beside its events; ``heritage`` are the epochs of the files it had inherited itself."""
+
+    epoch: str
+    gaps: list[tuple[Any, ...]]
+    commands: list[tuple[Any, ...]]
+    counters: dict[str, int]
+    heritage: list[str]
 
 
 class BufferStore:
@@ -211,11 +226,20 @@ class BufferStore:
     def counters(self) -> dict[str, Any]:
         """Return {produced, adopted, sent, acked, buffered, dropped: {reason: n}}.
 
+        ``adopted`` is what dead processes had told as buffered; what they had not told counts as this one's.
         ``produced + adopted == acked + buffered + the sum of dropped`` holds at every moment.
         """
-        dropped = {key.partition(":")[2]: n for key, n in self._counters.items() if key.startswith("dropped:")}
+        dropped = {key.partition(":")[2]: n for key, n in self._counters.items() if _is_drop(key)}
         named = {key: self._counters.get(key, 0) for key in ("produced", "adopted", "sent", "acked")}
         return {**named, "buffered": self._rows, "dropped": dropped}
+
+    @guarded
+    def told(self, counters: Mapping[str, Any]) -> None:
+        """Remember that these counters have been sent, so that an heir of this file does not send them again."""
+        fresh = {f"told:{name}": counters[name] for name in ("produced", "acked", "adopted", "buffered")}
+        fresh |= {f"told:dropped:{reason}": count for reason, count in counters["dropped"].items()}
+        if any(self._counters.get(name) != count for name, count in fresh.items()):
+            self._write(lambda: self._counters.update(fresh))
 
     @guarded
     def gaps(self) -> list[dict[str, Any]]:
@@ -250,38 +274,49 @@ class BufferStore:
     def adopt(self, folder: Path, identity: str) -> int:
         """Take over the events that dead processes of the same identity left in ``folder``; return how many.
 
-        A crash on the way leaves them in both files: they are then delivered twice under the same ids, which
-        changes nothing for the brain.
+        A crash on the way may leave them in both files. The next heir finds in one that it inherited the other.
         """
-        adopted = 0
-        if self.path is None:
-            return adopted
-        for path in bufferfiles.siblings(folder, identity, self.path):
-            lock = bufferfiles.FileLock(path)
-            if not lock.acquire():
-                continue
-            try:
-                adopted += self._adopt(path)
-                bufferfiles.remove(path)
-            except sqlite3.DatabaseError as error:
-                os.replace(path, path.with_name(f"{path.name}.corrupt"))
-                log_once("buffer.adopt", f"the left-over event buffer {path.name} is damaged ({error})")
-            finally:
+        own = self.path
+        if own is None:
+            return 0
+        locks = {path: bufferfiles.FileLock(path) for path in bufferfiles.siblings(folder, identity, own)}
+        held = {path: lock for path, lock in locks.items() if lock.acquire()}
+        try:
+            return self._inherit(list(held))
+        finally:
+            for path, lock in held.items():
                 lock.release(remove=not path.exists())
+
+    def _inherit(self, paths: Sequence[Path]) -> int:
+        left = {path: legacy for path in paths if (legacy := _unless_damaged(path, _legacy_of))}
+        taken = {epoch for (epoch,) in self._database.execute("SELECT epoch FROM heritage")}
+        taken.update(epoch for legacy in left.values() for epoch in legacy.heritage)
+        adopted = 0
+        for path, legacy in left.items():
+            if legacy.epoch not in taken:
+                rows = _unless_damaged(path, _rows_of)
+                if rows is None:
+                    continue
+                self._write(functools.partial(self._take_over, legacy, rows))
+                adopted += len(rows)
+            if self.path is None:
+                # This process's disk failed meanwhile: what it inherited is in memory only, and the files stay.
+                break
+            bufferfiles.remove(path)
         return adopted
 
-    def _adopt(self, path: Path) -> int:
-        with contextlib.closing(_connect(str(path))) as other:
-            rows = other.execute("SELECT body, size, epoch, seq, at FROM event ORDER BY n").fetchall()
-            gaps = other.execute("SELECT epoch, first, last, reason, count FROM gap").fetchall()
-            commands = other.execute("SELECT id, at, result FROM command").fetchall()
-        with self._database:
-            self._insert(rows)
-            self._count("adopted", len(rows))
-            self._database.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?)", gaps)
-            self._database.executemany("INSERT OR IGNORE INTO command VALUES (?, ?, ?)", commands)
-            self._save_counters()
-        return len(rows)
+    def _take_over(self, legacy: _Legacy, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._insert(rows)
+        self._database.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?)", legacy.gaps)
+        self._database.executemany("INSERT OR IGNORE INTO command VALUES (?, ?, ?)", legacy.commands)
+        heritage = [(epoch,) for epoch in (legacy.epoch, *legacy.heritage)]
+        self._database.executemany("INSERT OR IGNORE INTO heritage VALUES (?)", heritage)
+        # What the dead process had told stays told; the rest is told by this one, so that each count arrives once.
+        counters = legacy.counters
+        for name in ("produced", "acked", "adopted", *filter(_is_drop, counters)):
+            if untold := counters.get(name, 0) - counters.get(f"told:{name}", 0):
+                self._count(name, untold)
+        self._count("adopted", counters.get("told:buffered", 0))
 
     @guarded
     def close(self) -> None:
@@ -289,7 +324,10 @@ class BufferStore:
         with contextlib.suppress(sqlite3.Error), self._database:
             self._save_counters()
         recent = self._clock() - limits.COMMAND_MEMORY
-        keep = self._rows or self._database.execute("SELECT 1 FROM command WHERE at > ?", (recent,)).fetchone()
+        untold = any(n != self._counters.get(f"told:{name}", 0) for name, n in self._counters.items() if _is_drop(name))
+        keep = (
+            self._rows or untold or self._database.execute("SELECT 1 FROM command WHERE at > ?", (recent,)).fetchone()
+        )
         self._database.close()
         if self.path is not None and not keep:
             bufferfiles.remove(self.path)
@@ -352,6 +390,36 @@ def _connect(name: str) -> sqlite3.Connection:
     if name != ":memory:":
         os.chmod(name, 0o600)
     return database
+
+
+def _legacy_of(database: sqlite3.Connection) -> _Legacy:
+    identity = database.execute("SELECT epoch FROM identity").fetchone()
+    return _Legacy(
+        epoch=identity[0] if identity else "",
+        gaps=database.execute("SELECT epoch, first, last, reason, count FROM gap").fetchall(),
+        commands=database.execute("SELECT id, at, result FROM command").fetchall(),
+        counters=dict(database.execute("SELECT name, value FROM counter")),
+        heritage=[epoch for (epoch,) in database.execute("SELECT epoch FROM heritage")],
+    )
+
+
+def _rows_of(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    return database.execute("SELECT body, size, epoch, seq, at FROM event ORDER BY n").fetchall()
+
+
+def _unless_damaged(path: Path, read: Callable[[sqlite3.Connection], T]) -> T | None:
+    """Read a left-over file; one that cannot be read is set aside."""
+    try:
+        with contextlib.closing(_connect(str(path))) as database:
+            return read(database)
+    except sqlite3.DatabaseError as error:
+        os.replace(path, path.with_name(f"{path.name}.corrupt"))
+        log_once("buffer.adopt", f"the left-over event buffer {path.name} is damaged ({error})")
+        return None
+
+
+def _is_drop(counter: str) -> bool:
+    return counter.startswith("dropped:")
 
 
 def _encode(event: dict[str, Any]) -> str:

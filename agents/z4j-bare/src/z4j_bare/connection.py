@@ -209,20 +209,25 @@ class Connection:
 
     async def farewell(self) -> None:
         """Send a last heartbeat and status, so that the brain has the counters with which this process ends."""
+        await self._send_heartbeat()
+        await self._send(self._services.vitals.status(uuid4().hex))
+
+    async def _send_heartbeat(self) -> None:
         vitals = self._services.vitals
-        await self._send(vitals.heartbeat(uuid4().hex, self._services.health.current()))
-        await self._send(vitals.status(uuid4().hex))
+        heartbeat = vitals.heartbeat(uuid4().hex, self._services.health.current())
+        await self._send(heartbeat)
+        vitals.told(heartbeat)
 
     async def _beat(self, interval: float) -> NoReturn:
         vitals, health = self._services.vitals, self._services.health
         while True:
-            await self._send(vitals.heartbeat(uuid4().hex, health.current()))
+            await self._send_heartbeat()
             await self._send(vitals.status(uuid4().hex))
             started = time.monotonic()
             fresh = not health.current()
             await health.refresh()
             if fresh and health.current():
-                await self._send(vitals.heartbeat(uuid4().hex, health.current()))
+                await self._send_heartbeat()
             await asyncio.sleep(max(0.05, interval - (time.monotonic() - started)))
 
 

@@ -78,6 +78,10 @@ class Vitals:
             adapter_health=health,
         )
 
+    def told(self, heartbeat: Heartbeat) -> None:
+        """Note that a heartbeat was written to the socket."""
+        self._buffer.told((heartbeat.telemetry_loss or {})["counters"])
+
     def status(self, identifier: str) -> AgentStatus:
         """Return the agent_status frame."""
         return AgentStatus(

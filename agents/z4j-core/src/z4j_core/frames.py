@@ -21,6 +21,8 @@ Parser = Callable[[Any, str], Any]
 F = TypeVar("F", bound="type[Frame]")
 
 _REGISTRY: dict[str, type[Frame]] = {}
+#: Names of the payload's fields, by frame type.
+_FIELDS: dict[str, tuple[str, ...]] = {}
 
 
 def _text(cap: int) -> Parser:
@@ -94,6 +96,7 @@ def frame_type(name: str, *, signed: bool = True) -> Callable[[F], F]:
         cls.type = name
         cls.signed = signed
         _REGISTRY[name] = cls
+        _FIELDS[name] = tuple(field.name for field in dataclasses.fields(cls) if "parse" in field.metadata)
         return cls
 
     return register
@@ -111,8 +114,7 @@ class Frame:
 
     def payload(self) -> dict[str, Any]:
         """Return the payload of the wire; a field that is ``None`` is left out."""
-        own = (field.name for field in dataclasses.fields(self) if "parse" in field.metadata)
-        return {name: value for name in own if (value := getattr(self, name)) is not None}
+        return {name: value for name in _FIELDS[self.type] if (value := getattr(self, name)) is not None}
 
 
 @frame_type("hello", signed=False)
@@ -338,8 +340,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-#: A whole string, which may hold brackets, or one bracket.
-_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+#: A whole string, which may hold brackets, or one bracket. A string that does not end reaches to the end and is never
+#: tried again from its middle, which would take time in the square of its length.
+_NESTING = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def check_depth(text: str) -> None:

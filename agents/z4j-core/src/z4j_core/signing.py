@@ -22,7 +22,7 @@ from typing import Any
 
 from z4j_core import limits
 from z4j_core.errors import ClockSkewError, FrameError, ReplayError, SignatureError
-from z4j_core.frames import Frame, check_envelope, check_id, encode, parse_json
+from z4j_core.frames import Frame, check_envelope, check_id, parse_json
 
 Clock = Callable[[], float]
 
@@ -96,6 +96,10 @@ def utc_now(clock: Clock = time.time) -> str:
     return datetime.fromtimestamp(clock(), UTC).isoformat(timespec="microseconds")
 
 
+def _quoted(identifier: str) -> bytes:
+    return b'"%b"' % identifier.encode() if _ID_TEXT.fullmatch(identifier) else canonical(identifier)
+
+
 class Signer:
     """Signs the frames of one direction of one session, numbering them from 1."""
 
@@ -113,23 +117,18 @@ class Signer:
 
         Canonical JSON on the wire lets the peer verify without parsing (see :class:`Verifier`).
         """
-        document = encode(frame)
-        self.seq += 1
-        document |= {"nonce": self._nonce(), "seq": self.seq, "ts": utc_now(self._clock)}
-        document["hmac"] = _digest(self._secret, canonical(document | self._binding.fields()))
-        return canonical(document)
+        return self.seal_raw(frame.type, frame.id, canonical(frame.payload()))
 
     def seal_raw(self, kind: str, identifier: str, payload: bytes) -> bytes:
         """Return a frame of type ``kind`` around ``payload``, which must be the canonical JSON of its payload.
 
-        Neither parses nor copies the payload more than needed: for the large frames. ``identifier`` is 1 to 64
-        letters, digits, ``-`` or ``_``.
+        Neither parses nor copies the payload more than needed. Raises :class:`FrameError` for an ``identifier`` that
+        is not 1 to 64 printable ASCII characters.
         """
-        if not _ID_TEXT.fullmatch(identifier):
-            raise FrameError("the id must be 1 to 64 letters, digits, - or _")
+        check_id(identifier, "id", limits.MAX_ID)
         self.seq += 1
         binding = self._binding
-        head = b'"id":"%b","nonce":"%b","payload":' % (identifier.encode(), self._nonce().encode())
+        head = b'"id":%b,"nonce":"%b","payload":' % (_quoted(identifier), self._nonce().encode())
         seq = b'"seq":%d,' % self.seq
         tail = b'"ts":"%b","type":"%b","v":2}' % (utc_now(self._clock).encode(), kind.encode())
         agent = b'{"agent_id":"%b",' % binding.agent_id.encode()
