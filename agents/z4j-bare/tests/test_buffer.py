@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -223,10 +224,78 @@ def test_a_disk_that_cannot_be_written_moves_the_buffer_to_memory(path: Path) ->
     assert '"seq":4' in buffer.read(3, 1, 1000)[0].body
     buffer.acknowledge([1, 2, 3, 4])
     check_books(buffer)
+    with contextlib.closing(sqlite3.connect(path)) as left:
+        assert left.execute("SELECT count(*) FROM event").fetchone() == (3,), (
+            "for an heir, should this process be killed"
+        )
     buffer.close()
-    with sqlite3.connect(path) as left:
-        assert left.execute("SELECT count(*) FROM event").fetchone() == (3,)
+    assert not path.exists(), "everything in it was delivered out of memory"
+
+
+def spoil(path: Path, what: bytes, by: bytes) -> int:
+    """Overwrite bytes in a file while it is in use; return how often they were found."""
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(content.replace(what, by))
+    return content.count(what)
+
+
+def test_an_event_that_rotted_on_disk_is_dropped_alone_and_counted(path: Path) -> None:
+    buffer = BufferStore(path)
+    buffer.append([event(n) | {"task_id": f"task-{n:04}"} for n in range(50)])
+    buffer.close()
+    assert spoil(path, b"task-0007", b"task-\xff\x0007") == 1
+    buffer = BufferStore(path)
+    rows = buffer.read(0, 100, 1 << 20)
+    assert len(rows) == 49
+    assert not any("task-0007" in row.body for row in rows)
+    assert buffer.counters()["dropped"] == {"buffer_damaged": 1}
+    assert [(gap["from"], gap["to"], gap["count"]) for gap in buffer.gaps()] == [(8, 8, 1)]
+    check_books(buffer)
+    buffer.close()
+
+
+def test_a_rotten_event_at_the_head_does_not_hide_those_behind_it(path: Path) -> None:
+    buffer = BufferStore(path)
+    buffer.append([event(n) | {"task_id": f"task-{n:04}"} for n in range(3)])
+    buffer.close()
+    spoil(path, b"task-0000", b"task-9999")
+    buffer = BufferStore(path)
+    assert [row.n for row in buffer.read(0, 1, 1 << 20)] == [2]
+    check_books(buffer)
+    buffer.close()
+
+
+def test_what_cannot_be_read_of_a_damaged_file_is_counted(path: Path) -> None:
+    buffer = BufferStore(path)
+    buffer.append([event(n) | {"pad": "x" * 500} for n in range(2000)])
+    buffer._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    buffer._database.execute("PRAGMA cache_size=1")
+    with path.open("r+b") as file:
+        file.seek(100 * 4096)
+        file.write(b"\xff" * 4096 * 20)
+    seen, after = 0, 0
+    while rows := buffer.read(after, 100, 1 << 20):
+        seen, after = seen + len(rows), rows[-1].n
+    lost = buffer.counters()["dropped"]["buffer_damaged"]
+    assert 0 < seen < 2000
+    assert seen + lost == 2000
+    assert sum(gap["count"] for gap in buffer.gaps()) == lost
+    check_books(buffer)
+    buffer.close()
+
+
+def test_an_heir_counts_what_rotted_in_what_it_inherits(path: Path, tmp_path: Path) -> None:
+    left = BufferStore(path)
+    left.append([event(n) | {"task_id": f"task-{n:04}"} for n in range(10)])
+    left.told(left.counters())
     left.close()
+    spoil(path, b"task-0004", b"task-4444")
+    own = BufferStore(tmp_path / "buffer-id-2-2.db")
+    assert own.adopt(tmp_path, "id") == 9
+    assert own.counters()["dropped"] == {"buffer_damaged": 1}
+    check_books(own)
+    own.close()
 
 
 def test_a_directory_that_cannot_be_used_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

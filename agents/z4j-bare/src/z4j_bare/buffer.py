@@ -14,6 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,19 +23,21 @@ from z4j_core import limits
 from z4j_core.safety import log_once
 
 from z4j_bare import bufferfiles
+from z4j_bare.bufferdb import (
+    INSERT_EVENT,
+    EventRow,
+    Legacy,
+    connect,
+    copy_readable,
+    events_of,
+    intact,
+    legacy_of,
+    unless_damaged,
+)
 from z4j_bare.forkguard import guarded
 
 T = TypeVar("T")
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS event (n INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, size INTEGER NOT NULL,
-                                  epoch TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS gap (epoch TEXT, first INTEGER, last INTEGER, reason TEXT, count INTEGER);
-CREATE TABLE IF NOT EXISTS command (id TEXT PRIMARY KEY, at REAL NOT NULL, result TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS identity (epoch TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS heritage (epoch TEXT PRIMARY KEY) WITHOUT ROWID;
-"""
 _GAPS_KEPT = 50
 _MEMORY_ROWS = 10_000
 
@@ -45,17 +48,6 @@ class Row:
 
     n: int
     body: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Legacy:
-    """What a dead process left beside its events; ``heritage`` are the epochs of the files it had inherited itself."""
-
-    epoch: str
-    gaps: list[tuple[Any, ...]]
-    commands: list[tuple[Any, ...]]
-    counters: dict[str, int]
-    heritage: list[str]
 
 
 class BufferStore:
@@ -75,6 +67,7 @@ class BufferStore:
     ) -> None:
         self.path = path
         self._clock = clock
+        self._left: Path | None = None
         self._max_rows = max_rows if path else min(max_rows, _MEMORY_ROWS)
         self._max_bytes = max_bytes
         self._lock = bufferfiles.FileLock(path) if path else None
@@ -87,15 +80,15 @@ class BufferStore:
 
     def _open(self, path: Path | None) -> sqlite3.Connection:
         if path is None:
-            return _connect(":memory:")
+            return connect(":memory:")
         try:
-            return _connect(str(path))
+            return connect(str(path))
         except sqlite3.DatabaseError as error:
             aside = path.with_name(f"{path.name}.corrupt")
             log_once("buffer.corrupt", f"the event buffer {path} is damaged ({error}); kept as {aside.name}")
             os.replace(path, aside)
             bufferfiles.remove(path)
-            return _connect(str(path))
+            return connect(str(path))
 
     def _load(self) -> None:
         row = self._database.execute("SELECT epoch FROM identity").fetchone()
@@ -129,16 +122,16 @@ class BufferStore:
                 log_once("buffer.encode", f"an event cannot be written as JSON and is dropped ({error})")
                 continue
             seq += 1
-            rows.append((body, len(body), self.epoch, seq, now))
+            rows.append((body, len(body), zlib.crc32(body.encode()), self.epoch, seq, now))
         self._counters["seq"] = seq
         self._count("produced", len(rows))
         self._write(lambda: self._insert(rows))
         if len(rows) < len(events):
             self.record_loss(len(events) - len(rows), "not_json")
 
-    def _insert(self, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _insert(self, rows: Iterable[EventRow]) -> None:
         for row in rows:
-            self._database.execute("INSERT INTO event (body, size, epoch, seq, at) VALUES (?, ?, ?, ?, ?)", row)
+            self._database.execute(INSERT_EVENT, row)
             self._rows += 1
             self._bytes += row[1]
         while self._rows > self._max_rows or (self._bytes > self._max_bytes and self._rows > 1):
@@ -148,15 +141,28 @@ class BufferStore:
 
     @guarded
     def read(self, after: int, max_events: int, max_bytes: int) -> list[Row]:
-        """Return the oldest events behind ``after`` within both caps, at least one if there is any."""
+        """Return the oldest events behind ``after`` within both caps, at least one if there is any.
+
+        An event that is not as it was written is dropped and counted.
+        """
+        query = "SELECT n, CAST(body AS BLOB), size, crc FROM event WHERE n > ? ORDER BY n LIMIT ?"
+        found = self._ask(lambda: self._database.execute(query, (after, max_events)).fetchall())
         rows: list[Row] = []
+        damaged: list[int] = []
         size = 0
-        query = "SELECT n, body, size FROM event WHERE n > ? ORDER BY n LIMIT ?"
-        for n, body, length in self._database.execute(query, (after, max_events)):
+        for n, body, length, crc in found:
+            text = intact(body, crc)
+            if text is None:
+                damaged.append(n)
+                continue
             size += length + 1
             if rows and size > max_bytes:
                 break
-            rows.append(Row(n, body))
+            rows.append(Row(n, text))
+        if damaged:
+            log_once("buffer.damage", f"events in the buffer {self.path} are damaged and dropped")
+            self._write(lambda: self._remove(damaged, "buffer_damaged"))
+            return rows or self.read(after, max_events, max_bytes)
         return rows
 
     @guarded
@@ -220,7 +226,7 @@ class BufferStore:
     @guarded
     def oldest_age(self) -> float | None:
         """Return how many seconds the oldest event has waited, ``None`` when nothing waits."""
-        row = self._database.execute("SELECT at FROM event ORDER BY n LIMIT 1").fetchone()
+        row = self._ask(lambda: self._database.execute("SELECT at FROM event ORDER BY n LIMIT 1").fetchone())
         return max(0.0, self._clock() - row[0]) if row else None
 
     def counters(self) -> dict[str, Any]:
@@ -244,7 +250,8 @@ class BufferStore:
     @guarded
     def gaps(self) -> list[dict[str, Any]]:
         """Return the newest gaps, each {epoch, from, to, reason, count}."""
-        rows = self._database.execute("SELECT epoch, first, last, reason, count FROM gap ORDER BY rowid")
+        query = "SELECT epoch, first, last, reason, count FROM gap ORDER BY rowid"
+        rows = self._ask(lambda: self._database.execute(query).fetchall())
         return [dict(zip(("epoch", "from", "to", "reason", "count"), row, strict=True)) for row in rows]
 
     # -- commands ---------------------------------------------------------------------------------------------------
@@ -252,9 +259,8 @@ class BufferStore:
     @guarded
     def command(self, identifier: str) -> tuple[bool, dict[str, Any] | None]:
         """Return whether this command was begun within the last 300 s, and its result if it has one."""
-        row = self._database.execute(
-            "SELECT result FROM command WHERE id = ? AND at > ?", (identifier, self._clock() - limits.COMMAND_MEMORY)
-        ).fetchone()
+        query, since = "SELECT result FROM command WHERE id = ? AND at > ?", self._clock() - limits.COMMAND_MEMORY
+        row = self._ask(lambda: self._database.execute(query, (identifier, since)).fetchone())
         return row is not None, json.loads(row[0]) if row and row[0] else None
 
     @guarded
@@ -288,16 +294,17 @@ class BufferStore:
                 lock.release(remove=not path.exists())
 
     def _inherit(self, paths: Sequence[Path]) -> int:
-        left = {path: legacy for path in paths if (legacy := _unless_damaged(path, _legacy_of))}
+        left = {path: legacy for path in paths if (legacy := unless_damaged(path, legacy_of))}
         taken = {epoch for (epoch,) in self._database.execute("SELECT epoch FROM heritage")}
         taken.update(epoch for legacy in left.values() for epoch in legacy.heritage)
         adopted = 0
         for path, legacy in left.items():
             if legacy.epoch not in taken:
-                rows = _unless_damaged(path, _rows_of)
-                if rows is None:
+                found = unless_damaged(path, events_of)
+                if found is None:
                     continue
-                self._write(functools.partial(self._take_over, legacy, rows))
+                rows, damaged = found
+                self._write(functools.partial(self._take_over, legacy, rows, damaged))
                 adopted += len(rows)
             if self.path is None:
                 # This process's disk failed meanwhile: what it inherited is in memory only, and the files stay.
@@ -305,8 +312,10 @@ class BufferStore:
             bufferfiles.remove(path)
         return adopted
 
-    def _take_over(self, legacy: _Legacy, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _take_over(self, legacy: Legacy, rows: Sequence[EventRow], damaged: int) -> None:
         self._insert(rows)
+        if damaged:
+            self._lose_unseen(legacy.epoch, legacy.counters.get("seq", 0), damaged)
         self._database.executemany("INSERT INTO gap VALUES (?, ?, ?, ?, ?)", legacy.gaps)
         self._database.executemany("INSERT OR IGNORE INTO command VALUES (?, ?, ?)", legacy.commands)
         heritage = [(epoch,) for epoch in (legacy.epoch, *legacy.heritage)]
@@ -329,8 +338,9 @@ class BufferStore:
             self._rows or untold or self._database.execute("SELECT 1 FROM command WHERE at > ?", (recent,)).fetchone()
         )
         self._database.close()
-        if self.path is not None and not keep:
-            bufferfiles.remove(self.path)
+        file = self.path or self._left
+        if file is not None and not keep:
+            bufferfiles.remove(file)
         if self._lock is not None:
             self._lock.release(remove=not keep)
 
@@ -360,62 +370,37 @@ class BufferStore:
                 change()
                 self._save_counters()
 
+    def _ask(self, read: Callable[[], T]) -> T:
+        """Read; from a damaged file what can still be read is taken into memory first."""
+        try:
+            return read()
+        except sqlite3.Error as error:
+            if self.path is None:
+                raise
+            self._to_memory(error)
+            return read()
+
     def _to_memory(self, error: sqlite3.Error) -> None:
-        log_once("buffer.disk", f"the event buffer {self.path} cannot be written ({error}): events are kept in memory")
-        memory = _connect(":memory:")
-        with contextlib.suppress(sqlite3.Error):
-            self._database.backup(memory)
+        log_once("buffer.disk", f"the event buffer {self.path} cannot be used ({error}): events are kept in memory")
+        memory = connect(":memory:")
+        copy_readable(self._database, memory)
         # The file stays for the next process to adopt: what it holds twice is delivered twice under the same ids.
         with contextlib.suppress(sqlite3.Error):
             self._database.close()
-        self._database, self.path = memory, None
+        self._database, self._left, self.path = memory, self.path, None
         self._max_rows = min(self._max_rows, _MEMORY_ROWS)
-        memory.executescript(_SCHEMA)
-        with memory:
-            memory.execute("DELETE FROM identity")
-            memory.execute("INSERT INTO identity VALUES (?)", (self.epoch,))
+        had = self._rows
         self._rows, self._bytes = memory.execute("SELECT count(*), coalesce(sum(size), 0) FROM event").fetchone()
+        with memory:
+            memory.execute("INSERT INTO identity VALUES (?)", (self.epoch,))
+            if had > self._rows:
+                self._lose_unseen(self.epoch, self._counters.get("seq", 0), had - self._rows)
+            self._save_counters()
 
-
-def _connect(name: str) -> sqlite3.Connection:
-    database = sqlite3.connect(name, timeout=0.1, isolation_level="DEFERRED")
-    try:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("PRAGMA journal_size_limit=4194304")
-        database.executescript(_SCHEMA)
-    except sqlite3.Error:
-        database.close()
-        raise
-    if name != ":memory:":
-        os.chmod(name, 0o600)
-    return database
-
-
-def _legacy_of(database: sqlite3.Connection) -> _Legacy:
-    identity = database.execute("SELECT epoch FROM identity").fetchone()
-    return _Legacy(
-        epoch=identity[0] if identity else "",
-        gaps=database.execute("SELECT epoch, first, last, reason, count FROM gap").fetchall(),
-        commands=database.execute("SELECT id, at, result FROM command").fetchall(),
-        counters=dict(database.execute("SELECT name, value FROM counter")),
-        heritage=[epoch for (epoch,) in database.execute("SELECT epoch FROM heritage")],
-    )
-
-
-def _rows_of(database: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    return database.execute("SELECT body, size, epoch, seq, at FROM event ORDER BY n").fetchall()
-
-
-def _unless_damaged(path: Path, read: Callable[[sqlite3.Connection], T]) -> T | None:
-    """Read a left-over file; one that cannot be read is set aside."""
-    try:
-        with contextlib.closing(_connect(str(path))) as database:
-            return read(database)
-    except sqlite3.DatabaseError as error:
-        os.replace(path, path.with_name(f"{path.name}.corrupt"))
-        log_once("buffer.adopt", f"the left-over event buffer {path.name} is damaged ({error})")
-        return None
+    def _lose_unseen(self, epoch: str, last: int, count: int) -> None:
+        """Count events that cannot be read any more: so many of those up to ``last``, nobody knows which."""
+        self._count("dropped:buffer_damaged", count)
+        self._database.execute("INSERT INTO gap VALUES (?, 1, ?, 'buffer_damaged', ?)", (epoch, last, count))
 
 
 def _is_drop(counter: str) -> bool:
