@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import resource
 import signal
@@ -30,11 +31,11 @@ from z4j_project.sockets import GuardedHTTPFactory, GuardedWebSocket, SocketFlow
 logger = logging.getLogger("z4j.server")
 _endpoint: Any = serverFromString
 
-
 #: Seconds a thread may keep the interpreter while others wait for it. Python's 5 ms would be paid for each of the many
 #: short waits of the writer for its database, while frames are parsed on another thread.
 SWITCH_INTERVAL = 0.0005
-
+#: New objects after which the interpreter looks for cyclic garbage. Rows make many objects and no cycles.
+GARBAGE_THRESHOLD = 50_000
 #: Files a brain needs beside its sockets: database connections, logs, the buffer of its own agent.
 OTHER_FILES = 256
 #: Connections the kernel may complete before the server takes them: a storm must not wait for repeated SYNs.
@@ -94,7 +95,7 @@ class Server(DaphneServer):
 
     def _ready(self) -> None:
         self._listen()
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        _tune_interpreter()
         loop = asyncio.get_event_loop()
         loop.call_soon(hub.start)
         self._jobs.start()
@@ -125,6 +126,14 @@ class Server(DaphneServer):
         for details in self.connections.values():
             details.setdefault("application_instance", _finished())
         return super().kill_all_applications()
+
+
+def _tune_interpreter() -> None:
+    """Let threads take turns quickly, and look for cyclic garbage seldom and not among what is there for good."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
 
 
 def _within_files(caps: Caps) -> Caps:
