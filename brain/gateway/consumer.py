@@ -41,6 +41,9 @@ logger = logging.getLogger("z4j.gateway")
 
 #: Bytes of unacknowledged batches after which a connection is not read from until half of them are written.
 MAX_OUTSTANDING = limits.MIB
+#: The same for all connections together, as long as that leaves each of them the least below.
+MAX_BACKLOG = 64 * limits.MIB
+MIN_ALLOWANCE = 32 * limits.KIB
 #: What keeping a batch costs beside its bytes: its futures and bookkeeping.
 BATCH_COST = 2 * limits.KIB
 #: Seconds a token may take to be looked up; a stranger is not kept for longer.
@@ -312,9 +315,10 @@ class AgentConsumer(AsyncConsumer):
         verdict = hub.writer.submit(session.source, credential.retention_days, opened.payload_json)
         size = len(opened.payload_json) + BATCH_COST
         self._outstanding += size
+        hub.busy.add(self)
         self._settled.clear()
         self._pending.put_nowait(_Pending(opened.id, opened.seq, size, verdict))
-        if self._outstanding > MAX_OUTSTANDING:
+        if self._outstanding > self._allowance:
             self._stop_reading()
 
     def _on_heartbeat(self, session: Session, opened: Opened, frame: Frame) -> None:
@@ -365,6 +369,11 @@ class AgentConsumer(AsyncConsumer):
         """Whether it is not read from now because the brain is behind."""
         return self._paused
 
+    @property
+    def _allowance(self) -> int:
+        """Bytes of its batches that may wait: the fewer, the more connections have some waiting."""
+        return min(MAX_OUTSTANDING, max(MIN_ALLOWANCE, MAX_BACKLOG // max(1, len(hub.busy))))
+
     def _stop_reading(self) -> None:
         flow: Flow | None = self.scope.get("z4j.flow")
         if flow is not None and not self._paused:
@@ -373,7 +382,7 @@ class AgentConsumer(AsyncConsumer):
 
     def _read_on(self) -> None:
         """Read again when what was received has come down to half of what may wait."""
-        if self._paused and self._outstanding < MAX_OUTSTANDING // 2 and self._calls < MAX_CALLS // 2:
+        if self._paused and self._outstanding < self._allowance // 2 and self._calls < MAX_CALLS // 2:
             self._paused = False
             self.scope["z4j.flow"].resume()
 
@@ -402,6 +411,8 @@ class AgentConsumer(AsyncConsumer):
         assert self.session is not None
         newest = ready[-1]
         self._outstanding -= sum(item.size for item in ready)
+        if not self._outstanding:
+            hub.busy.discard(self)
         ack = EventBatchAck(
             id=_new_id(),
             acked_id=newest.id,
@@ -409,7 +420,7 @@ class AgentConsumer(AsyncConsumer):
             accepted=total.accepted,
             rejected=total.rejected,
             acked_through=newest.seq if self.session.batches else None,
-            credit=max(0, MAX_OUTSTANDING - self._outstanding) if self.session.batches else None,
+            credit=max(0, self._allowance - self._outstanding) if self.session.batches else None,
         )
         await self._send(ack)
         self._read_on()

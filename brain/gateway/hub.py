@@ -41,6 +41,8 @@ class Hub:
         self.admission = Admission(_caps())
         self.throttle = LogThrottle()
         self.connections: set[AgentConsumer] = set()
+        #: Those of them whose batches wait to be written.
+        self.busy: set[AgentConsumer] = set()
         self.draining = False
         self._empty = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -60,6 +62,7 @@ class Hub:
     def left(self, peer: AgentConsumer) -> None:
         """Count a connection out."""
         self.connections.discard(peer)
+        self.busy.discard(peer)
         if not self.connections:
             self._empty.set()
 
