@@ -284,3 +284,26 @@ def test_while_the_database_is_away_nothing_is_given_up(agent, monkeypatch):
 def test_the_agents_own_sequence_number_is_kept(ingest):
     ingest([event("sent", "t1", _z4j={"epoch": "ab", "seq": 41})])
     assert Event.objects.get().seq == 41
+
+
+@pytest.mark.parametrize(
+    "odd", ["tab\there", "line\nbreak\r", "unit\x1fmark\x1e", "\x1e", "back\\slash", "\\N", "\\.", '"quoted"']
+)
+def test_control_characters_and_marks_of_the_copy_format_are_kept(ingest, odd):
+    sent = event("failed", f"t{odd}", task_name=odd, traceback=odd, args=[odd], queue=odd)
+    for _ in range(2):  # the second time through the staging tables
+        ingest([sent])
+    task = Task.objects.get()
+    assert (task.task_id, task.name, task.traceback, task.queue) == (f"t{odd}", odd, odd, odd)
+    assert json.loads(task.args) == [odd]
+    stored = Event.objects.get()
+    assert (stored.name, json.loads(stored.payload)) == (odd, sent["data"])
+    ingest([event("started", f"t{odd}", at=1, worker=odd, attempt=1)])
+    assert Task.objects.get().worker == odd
+
+
+def test_pretty_printed_batches_are_taken_as_they_are(ingest):
+    text = json.dumps({"events": life("t1")}, indent=2)
+    ingest(text.replace("\n", "\r\n").encode())
+    assert Task.objects.get().state == "succeeded"
+    assert "\r\n" in Event.objects.order_by("id")[0].payload
