@@ -10,7 +10,7 @@ JOBS ?= 2
 help:
 	@echo "make demo      the brain on SQLite with real workers and traffic; prints address and login"
 	@echo "make test      linters, the whole suite on SQLite, the storage tests on PostgreSQL, browser tests"
-	@echo "make soak      the delivery tests with their long counts: kills, cuts and faults for about half an hour"
+	@echo "make soak      the delivery, fuzz and fold tests with their long counts: about an hour"
 	@echo "make lint      ruff, mypy, import-linter, migrations, deployment check, requirements"
 	@echo "make format    format the code"
 	@echo "make bench     events a second into SQLite and PostgreSQL"
@@ -34,7 +34,8 @@ test: lint
 	@Z4J_TEST_DATABASE=postgresql $(BIN)/pytest -n $(JOBS) --dist loadfile -m storage
 
 soak: $(STAMP)
-	@Z4J_TEST_SOAK=1 $(BIN)/pytest tests/delivery -q
+	@Z4J_TEST_SOAK=1 $(BIN)/pytest tests/delivery tests/fuzz tests/brain/test_fold_machine.py -q
+	@Z4J_TEST_SOAK=1 Z4J_TEST_DATABASE=postgresql $(BIN)/pytest tests/brain/test_fold_machine.py -q
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }

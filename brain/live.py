@@ -7,10 +7,12 @@ at most one "changed" a second per project.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +20,15 @@ from channels.layers import get_channel_layer
 
 logger = logging.getLogger("z4j.live")
 
+Deliver = Callable[[dict[str, Any]], Awaitable[None]]
+
 #: Seconds between two hints of one project.
 INTERVAL = 1.0
+#: Seconds after which a listener joins its group again, and between two attempts while the layer is away.
+REJOIN = 3600.0
+PAUSE = 5.0
+#: Seconds between two lines about a layer that is away.
+WARN_EVERY = 60.0
 
 
 def project_group(project_id: UUID) -> str:
@@ -85,12 +94,60 @@ class Pump:
         for group, message in messages:
             try:
                 await layer.group_send(group, message)
-            except (OSError, ConnectionError) as error:
-                logger.warning("the channel layer is away, pages and agents fall back to polling: %s", error)
+            except Exception as error:
+                _away(error)
+                # Those of this process can still be told.
+                for deliver in list(_listeners.get(group, ())):
+                    await deliver(message)
         return INTERVAL / 2 if later else 0.0
 
 
 pump = Pump()
+_listeners: defaultdict[str, set[Deliver]] = defaultdict(set)
+_warned_at = -WARN_EVERY
+
+
+def _away(error: Exception) -> None:
+    """Note a failure of the channel layer. Each kind of layer has its own errors; none costs more than hints."""
+    global _warned_at  # noqa: PLW0603 - one line for the whole process
+    now = time.monotonic()
+    if now - _warned_at >= WARN_EVERY:
+        _warned_at = now
+        logger.warning("the channel layer is away, pages and agents fall back to polling: %s", error)
+
+
+async def listen(group: str, deliver: Deliver) -> None:
+    """Pass on what is sent to a group until cancelled, whatever becomes of the channel layer meanwhile.
+
+    A layer forgets its members: when it is started anew, and each of them after a day.
+    """
+    layer = get_channel_layer()
+    channel = await layer.new_channel()
+    _listeners[group].add(deliver)
+    try:
+        while True:
+            try:
+                await layer.group_add(group, channel)
+                await _hear(layer, channel, deliver)
+            except Exception as error:
+                _away(error)
+                await asyncio.sleep(PAUSE)
+    finally:
+        _listeners[group].discard(deliver)
+        if not _listeners[group]:
+            del _listeners[group]
+        with contextlib.suppress(Exception):
+            await layer.group_discard(group, channel)
+
+
+async def _hear(layer: Any, channel: str, deliver: Deliver) -> None:
+    end = time.monotonic() + REJOIN
+    while (left := end - time.monotonic()) > 0:
+        try:
+            message = await asyncio.wait_for(layer.receive(channel), left)
+        except TimeoutError:
+            return
+        await deliver(message)
 
 
 def changed(projects: Iterable[UUID]) -> None:

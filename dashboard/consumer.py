@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -26,33 +25,31 @@ RECHECK = 10.0
 class LiveConsumer(AsyncJsonWebsocketConsumer):
     """Forwards the hints of one project to one open page; tells nothing else and takes no orders."""
 
+    #: It listens by itself: a channel layer that is away must not cost the page its socket.
+    channel_layer_alias = ""
+
     async def connect(self) -> None:
         """Admit who may see the project; the reason of a refusal travels in the close code."""
         await self.accept()
-        self._group = ""
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         code, project = await self._admission()
         if project is None:
             await self.close(code)
             return
-        self._group = live.project_group(project)
-        await self.channel_layer.group_add(self._group, self.channel_name)
-        self._watch = asyncio.create_task(self._recheck())
+        listening = live.listen(live.project_group(project), self._changed)
+        self._tasks = [asyncio.create_task(listening), asyncio.create_task(self._recheck())]
         await self.send_json({"type": "ready"})
 
     async def disconnect(self, code: int) -> None:
-        """Leave the group."""
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
-        if self._group:
-            await self.channel_layer.group_discard(self._group, self.channel_name)
+        """Stop listening."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
         """Ignore what a browser sends."""
 
-    async def project_changed(self, message: dict[str, Any]) -> None:
+    async def _changed(self, message: dict[str, Any]) -> None:
         """Pass a hint on."""
         await self.send_json({"type": "changed"})
 

@@ -162,7 +162,15 @@ LOGGING = {
             "style": "{",
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"refusals": {"()": "z4j_project.logs.Refusals"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "refusals": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]},
+    },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {"z4j": {"level": "INFO"}, "django.channels.server": {"level": "WARNING"}},
+    "loggers": {
+        "z4j": {"level": "INFO"},
+        "django.channels.server": {"level": "WARNING"},
+        "django.security": {"handlers": ["refusals"], "propagate": False},
+    },
 }

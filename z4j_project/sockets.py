@@ -176,6 +176,11 @@ class GuardedWebSocket(WebSocketProtocol):
         """Parse what came. Autobahn's own first makes up a coloured line for its debug log, whether it is on or not."""
         self._dataReceived(data)
 
+    def serverSend(self, content: bytes, binary: bool = False) -> None:
+        """Send, unless the peer is gone: that it is comes to the application as a message of its own."""
+        if self.state == self.STATE_OPEN:
+            super().serverSend(content, binary)
+
     def onConnect(self, request: Any) -> Any:
         """Let the application decide; what the peer sends meanwhile is kept, not parsed as another handshake."""
         self._early = True

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
-from channels.layers import get_channel_layer
 from django.db import DatabaseError
 from z4j_core import limits
 from z4j_core.errors import ClockSkewError, FrameError, SignatureError
@@ -51,9 +50,6 @@ AUTHENTICATION_TIMEOUT = 5.0
 #: Domain calls of a connection (heartbeats, results) that may wait for the writer before it is not read from.
 MAX_CALLS = 64
 
-
-#: Seconds between two attempts to hear a channel layer that is away.
-CHANNEL_PAUSE = 5.0
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -98,6 +94,7 @@ class AgentConsumer(AsyncConsumer):
         self._settled = asyncio.Event()
         self._settled.set()
         self._acks: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._closing: asyncio.Future[None] | None = None
         self._routes: dict[str, Callable[[Session, Opened, Frame], None]] = {
             "heartbeat": self._on_heartbeat,
@@ -109,32 +106,13 @@ class AgentConsumer(AsyncConsumer):
         }
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Serve a connection: its frames here, the channel layer's messages on a task beside.
-
-        Channels' own makes a new task for every message of either.
-        """
+        """Serve a connection's frames. Channels' own makes a new task for each."""
         self.scope, self.base_send = scope, send
-        self.channel_layer = get_channel_layer(self.channel_layer_alias)
-        self.channel_name = await self.channel_layer.new_channel()
-        listening = asyncio.create_task(self._listen())
         try:
             while True:
                 await self.dispatch(await receive())
         except StopConsumer:
             pass
-        finally:
-            listening.cancel()
-
-    async def _listen(self) -> None:
-        """Pass on what the channel layer sends."""
-        while True:
-            try:
-                message = await self.channel_layer.receive(self.channel_name)
-            except (OSError, ConnectionError) as error:
-                logger.warning("%s: the channel layer is away, commands wait for the poll: %s", self._who(), error)
-                await asyncio.sleep(CHANNEL_PAUSE)
-                continue
-            await self.dispatch(message)
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         """Route a message to its method. Unlike Channels' own, it visits no database thread for each frame."""
@@ -233,7 +211,8 @@ class AgentConsumer(AsyncConsumer):
             self._acks.cancel()
         if self.session is not None:
             session = self.session
-            await self.channel_layer.group_discard(live.agent_group(session.credential.agent_id), self.channel_name)
+            if self._listening is not None:
+                self._listening.cancel()
             logger.info("%s disconnected (%s)", self._who(), message.get("code"))
             hub.presence.gone(session.credential.project_id, session.session_id)
         raise StopConsumer
@@ -291,7 +270,8 @@ class AgentConsumer(AsyncConsumer):
             await self.agent_revoked({})
             return
         self.session = session
-        await self.channel_layer.group_add(live.agent_group(self._credential.agent_id), self.channel_name)
+        group = live.agent_group(self._credential.agent_id)
+        self._listening = asyncio.create_task(live.listen(group, self.dispatch))
         self._acks = asyncio.create_task(self._send_acks())
         self._acks.add_done_callback(self._acks_ended)
         await self._send_unsigned(dataclasses.replace(ack, ts=now.isoformat()))
