@@ -24,7 +24,7 @@ _MAX_INT32: Final = 2**31 - 1
 _MAX_REASON: Final = 255
 _REDACTED = re.compile(r"\[redacted|\*{3,}", re.IGNORECASE)
 #: What may be a number beyond a double or beyond Python's own reader; inside a string it is none.
-_HUGE = re.compile(r"\d[eE][+-]?\d{3}|\d{400}")
+_HUGE = re.compile(r"\d[eE][+-]?\d{3}|(?<!\d)\d{400}")
 
 _Name = Annotated[str, Meta(max_length=limits.MAX_NAME)]
 _Text = Annotated[str, Meta(max_length=limits.MAX_TEXT)]
