@@ -72,12 +72,12 @@ def percentile(waits: list[float], percent: int) -> float:
     return statistics.quantiles(waits, n=100)[percent - 1] * 1000 if len(waits) > 1 else 0.0
 
 
-async def measure(target: Target, what: str, run: Awaitable[list[Lane]]) -> float:
-    """Run one scenario, print its line and return its rate in events a second."""
+async def measure(target: Target, what: str, run: Awaitable[list[Lane]], seconds: float | None = None) -> float:
+    """Run one scenario, print its line and return its rate in events a second, over ``seconds`` if they are set."""
     before = (cpu_seconds(target.processes), cpu_seconds(target.databases))
     start = time.monotonic()
     lanes = await run
-    elapsed = time.monotonic() - start
+    elapsed = seconds or time.monotonic() - start
     events = sum(lane.events for lane in lanes)
     waits = [wait for lane in lanes for wait in lane.waits]
     line = f"{what}: {events / elapsed:>8,.0f} events/s   ack p50 {percentile(waits, 50):>6.0f} ms"
@@ -118,7 +118,7 @@ async def steadily(target: Target, seconds: float) -> None:
         return lanes[:STEADY_LANES]
 
     what = f"{STEADY_FRAME:>4} events/frame x {STEADY_LANES:>2} sockets, paced"
-    await measure(target, what, run())
+    await measure(target, what, run(), seconds)
     if watch is not None:
         times = sorted(watch.times)
         print(f"  event to screen: median {statistics.median(times):.2f} s, longest {times[-1]:.2f} s", flush=True)

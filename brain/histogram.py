@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-#: Neighbouring bucket bounds differ by this factor, so a percentile is off by at most half of it.
+#: Neighbouring buckets differ by this factor, so a percentile is off by at most its root: 3.9 %.
 GROWTH = 1.08
 _LOG_GROWTH = math.log(GROWTH)
 MAX_BUCKET = 400
+#: Holds what took less than a millisecond: durations are whole milliseconds.
+NO_TIME = -1
 
 
 def bucket_of(duration_ms: int) -> int:
-    """Return the bucket of a duration: 0 holds up to 1 ms, bucket n durations around ``GROWTH ** n`` ms."""
-    if duration_ms <= 1:
-        return 0
+    """Return the bucket of a duration: n holds durations around ``GROWTH ** n`` ms, the first one those of 0 ms."""
+    if duration_ms < 1:
+        return NO_TIME
     return min(MAX_BUCKET, round(math.log(duration_ms) / _LOG_GROWTH))
 
 
 def duration_of(bucket: int) -> float:
     """Return the duration in milliseconds a bucket stands for."""
-    return GROWTH**bucket
+    return 0.0 if bucket == NO_TIME else GROWTH**bucket
 
 
 def percentile(counts: Iterable[tuple[int, int]], fraction: float) -> float | None:

@@ -15,6 +15,7 @@ from django_htmx.middleware import HtmxDetails
 
 from brain.models import Project, User
 from brain.permissions import VIEW, project_for
+from dashboard.limits import time_limit
 
 LAST_PROJECT = "project"
 P = ParamSpec("P")
@@ -48,7 +49,10 @@ def signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponseBa
 
 
 def project_view(permission: str = VIEW) -> Callable[[ProjectView[P]], Callable[..., HttpResponseBase]]:
-    """Give the view the project its URL names, when the person may ``permission`` in it."""
+    """Give the view the project its URL names, when the person may ``permission`` in it.
+
+    What only reads is given up when the database takes too long for it.
+    """
 
     def decorate(view: ProjectView[P]) -> Callable[..., HttpResponseBase]:
         @wraps(view)
@@ -56,7 +60,10 @@ def project_view(permission: str = VIEW) -> Callable[[ProjectView[P]], Callable[
             project = project_for(request.user, slug, permission)
             if request.session.get(LAST_PROJECT) != slug:
                 request.session[LAST_PROJECT] = slug
-            return view(request, project, *args, **kwargs)
+            if request.method not in {"GET", "HEAD"}:
+                return view(request, project, *args, **kwargs)
+            with time_limit():
+                return view(request, project, *args, **kwargs)
 
         return signed_in(of_project)
 

@@ -103,32 +103,21 @@ class Filters:
         """The URL's query; what is not asked for is not in it."""
         return urlencode({name: value for name, value in dataclasses.asdict(self).items() if value})
 
-    def select(self, project: Project, now: datetime) -> QuerySet[Task]:
-        """Return the tasks asked for, in order."""
-        tasks = Task.objects.filter(project=project)
+    def equals(self) -> dict[str, tuple[str, ...]]:
+        """Return the values asked for, by column; the words of a search are not among them."""
+        wanted: dict[str, tuple[str, ...]] = {}
+        wanted |= {column: (value,) for column in ("name", "queue", "engine") if (value := getattr(self, column))}
         if self.state:
-            tasks = tasks.filter(state__in=STATE_GROUPS.get(self.state, (self.state,)))
+            wanted["state"] = tuple(str(state) for state in STATE_GROUPS.get(self.state, (self.state,)))
+        return wanted
+
+    def within(self, project: Project, now: datetime, after: Cursor | None) -> QuerySet[Task]:
+        """Return the tasks of a project in order, those of the time asked for that lie behind a place."""
+        tasks = Task.objects.filter(project=project)
         if self.since:
             tasks = tasks.filter(created_at__gte=now - WINDOWS[self.since][0])
-        exact = {name: getattr(self, name) for name in ("queue", "name", "engine") if getattr(self, name)}
-        tasks = tasks.filter(**exact)
-        if self.q:
-            tasks = tasks.filter(_matching(project, self.q))
-        return tasks.order_by("created_at", "id") if self.oldest_first else tasks.order_by("-created_at", "-id")
-
-
-def _matching(project: Project, words: str) -> Q:
-    """Return what a search means: the task with this id, else the tasks with a name that contains it."""
-    names = TaskName.objects.filter(project=project)
-    seen = (names, Queue.objects.filter(project=project))
-    engines = sorted(
-        {engine for rows in seen for engine in rows.order_by().values_list("engine", flat=True).distinct()}
-    )
-    found = Task.objects.filter(project=project, engine__in=engines, task_id=words).order_by()
-    ids = list(found.values_list("id", flat=True)[:20])
-    if ids:
-        return Q(id__in=ids)
-    return Q(name__in=sorted(set(names.filter(name__icontains=words).values_list("name", flat=True)[:MAX_NAMES])))
+        tasks = tasks.order_by("created_at", "id") if self.oldest_first else tasks.order_by("-created_at", "-id")
+        return tasks if after is None else behind(tasks, after, ascending=self.oldest_first)
 
 
 def behind(tasks: QuerySet[Task], place: Cursor, *, ascending: bool) -> QuerySet[Task]:
@@ -138,29 +127,6 @@ def behind(tasks: QuerySet[Task], place: Cursor, *, ascending: bool) -> QuerySet
         return tasks.filter(rest, created_at__gte=place.created_at)
     rest = Q(created_at__lt=place.created_at) | Q(id__lt=place.id)
     return tasks.filter(rest, created_at__lte=place.created_at)
-
-
-def newer_than(tasks: QuerySet[Task], top: str) -> QuerySet[Task]:
-    """Return the tasks first seen after the one with the id ``top``. Raises :class:`InvalidInput`.
-
-    Ids are in the order of arrival; ``created_at`` is not: a task may be told late.
-    """
-    if not top.isdecimal() or len(top) > 18:
-        raise InvalidInput("This is not the id of a task.")
-    return tasks.order_by().filter(id__gt=int(top))
-
-
-def first(tasks: QuerySet[Task], filters: Filters, limit: int) -> list[Task]:
-    """Return the first tasks of a selection.
-
-    A group of states is read state by state and merged: no index has the tasks of several states in order.
-    """
-    states = STATE_GROUPS.get(filters.state)
-    if states is None:
-        return list(tasks[:limit])
-    found = [task for state in states for task in tasks.filter(state=state)[:limit]]
-    found.sort(key=lambda task: (task.created_at, task.pk), reverse=not filters.oldest_first)
-    return found[:limit]
 
 
 def choices(project: Project) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from brain.histogram import duration_of, percentile
 from brain.models import MetricMinute
@@ -18,8 +19,9 @@ MINUTES = 60
 #: Minutes over which rates, shares and percentiles are told.
 RECENT = 15
 _MINUTE = timedelta(minutes=1)
-_HISTOGRAMS = (Measure.RUN, Measure.WAIT)
 _ENDS = (Measure.SUCCEEDED, Measure.FAILED, Measure.REVOKED, Measure.REJECTED)
+_RATES = (Measure.PUBLISHED, *_ENDS)
+_COUNTED = (*_RATES, Measure.STARTED, Measure.RETRIED)
 
 Series = list[int]
 
@@ -128,30 +130,40 @@ def span(project_id: UUID, now: datetime) -> Span:
     return Span(first, max(1.0, (now - begun) / _MINUTE))
 
 
-def hour(project_id: UUID, now: datetime) -> Hour:
-    """Return the counters of the last hour."""
+def _counters(project_id: UUID, minutes: Sequence[datetime], measures: Sequence[Measure]) -> QuerySet[MetricMinute]:
+    """Return counters of some measures.
+
+    The minutes are listed, so that an index leads to these measures in each; within a range of minutes it would have
+    to be read whole, and most of it are histograms.
+    """
+    return MetricMinute.objects.filter(project_id=project_id, minute__in=minutes, measure__in=measures)
+
+
+def counted(project_id: UUID, now: datetime) -> Hour:
+    """Return the counters of the last hour, without the waits."""
     start = _start(now, MINUTES)
-    rows = MetricMinute.objects.filter(project_id=project_id, minute__gte=start, minute__lte=now)
-    counts: dict[str, Series] = defaultdict(lambda: [0] * MINUTES)
-    sums = rows.exclude(measure__in=_HISTOGRAMS).values_list("minute", "measure").annotate(total=Sum("count"))
-    for minute, measure, total in sums:
-        counts[measure][(minute - start) // _MINUTE] += total
-    waits: list[list[tuple[int, int]]] = [[] for _ in range(MINUTES)]
-    histogram = rows.filter(measure=Measure.WAIT).values_list("minute", "bucket").annotate(total=Sum("count"))
-    for minute, bucket, total in histogram:
-        waits[(minute - start) // _MINUTE].append((bucket, total))
     minutes = [start + index * _MINUTE for index in range(MINUTES)]
-    return Hour(minutes, dict(counts), waits, span(project_id, now))
+    counts: dict[str, Series] = defaultdict(lambda: [0] * MINUTES)
+    rows = _counters(project_id, minutes, _COUNTED)
+    for minute, measure, total in rows.values_list("minute", "measure").annotate(total=Sum("count")):
+        counts[measure][(minute - start) // _MINUTE] += total
+    return Hour(minutes, dict(counts), [[] for _ in minutes], span(project_id, now))
+
+
+def hour(project_id: UUID, now: datetime) -> Hour:
+    """Return the counters and the waits of the last hour."""
+    found = counted(project_id, now)
+    rows = _counters(project_id, found.minutes, [Measure.WAIT])
+    for minute, bucket, total in rows.values_list("minute", "bucket").annotate(total=Sum("count")):
+        found.waits[(minute - found.minutes[0]) // _MINUTE].append((bucket, total))
+    return found
 
 
 def queue_rates(project_id: UUID, now: datetime, minutes: float) -> dict[tuple[str, str], QueueRates]:
     """Return the rates of the queues that did something lately, by (engine, queue); told over so many minutes."""
-    rows = (
-        MetricMinute.objects.filter(project_id=project_id, minute__gte=_start(now, RECENT), minute__lte=now)
-        .exclude(measure=Measure.RUN)
-        .values_list("engine", "queue", "measure", "bucket")
-        .annotate(total=Sum("count"))
-    )
+    start = _start(now, RECENT)
+    told = _counters(project_id, [start + index * _MINUTE for index in range(RECENT)], [*_RATES, Measure.WAIT])
+    rows = told.values_list("engine", "queue", "measure", "bucket").annotate(total=Sum("count"))
     rates: dict[tuple[str, str], QueueRates] = defaultdict(QueueRates)
     waits: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for engine, queue, measure, bucket, total in rows:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from brain.errors import BrainError, NotFound, http_status
+from dashboard.limits import TooSlow
 
-_TITLES = {400: "That does not work", 403: "Not allowed", 404: "Nothing here", 409: "Not possible now"}
+logger = logging.getLogger("z4j.dashboard")
+
+_TITLES = {
+    400: "That does not work",
+    403: "Not allowed",
+    404: "Nothing here",
+    409: "Not possible now",
+    503: "This took too long",
+}
 
 
 class ErrorMiddleware:
-    """Turns a :class:`~brain.errors.BrainError` of a view into a page; other exceptions are left alone."""
+    """Turns a :class:`~brain.errors.BrainError` of a view, and what was asked wrongly, into a page."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -25,10 +36,13 @@ class ErrorMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Render the page of a brain error."""
+        """Render the page of a brain error, or of an address with a value the database cannot take."""
+        if isinstance(exception, DataError) and request.method in {"GET", "HEAD"}:
+            logger.warning("%s %s: %s", request.method, request.path, exception)
+            return error_page(request, 400, "The address holds a value that cannot be searched for.")
         if not isinstance(exception, BrainError):
             return None
-        status = http_status(exception)
+        status = 503 if isinstance(exception, TooSlow) else http_status(exception)
         message = "" if isinstance(exception, NotFound) else str(exception)
         return error_page(request, status, message)
 

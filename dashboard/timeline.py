@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from brain.models import Event
+from brain.models import Event, Task
 from brain.projection import SAME_START
 from brain.states import KIND_STATE, RANK, TERMINAL_STATES, TaskState
 from dashboard import jsontree
 from dashboard.jsontree import Number
 
 _NO_RANK = -1
+#: Events may be older than what the row of their task says, and clocks of hosts differ.
+_MARGIN = timedelta(hours=1)
 
 
 @dataclasses.dataclass(slots=True)
@@ -43,6 +45,17 @@ class Attempt:
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, (self.ended_at - self.started_at) / timedelta(milliseconds=1))
+
+
+def window(task: Task) -> tuple[datetime, datetime]:
+    """Return the time the events of a task lie in as far as its row knows, with an hour to either side."""
+    told = (
+        task.created_at, task.published_at, task.queued_at, task.received_at, task.started_at, task.last_started_at,
+        task.finished_at,
+    )  # fmt: skip
+    moments = [moment for moment in told if moment is not None]
+    # What was told last may be of any moment until then.
+    return min(moments) - _MARGIN, max(*moments, task.updated_at) + _MARGIN
 
 
 def attempt_of(event: Event) -> int:

@@ -7,13 +7,14 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from brain.admin.lookups import NoPatterns
 from brain.models import Agent
 
 _SHOWN = ("name", "project", "created_at", "created_by", "last_seen_at", "revoked_at", "visible")
 
 
 @admin.register(Agent)
-class AgentAdmin(admin.ModelAdmin):
+class AgentAdmin(NoPatterns, admin.ModelAdmin):
     """Read-only; no secret is a field here."""
 
     list_display = ["name", "project", "created_at", "created_by", "last_seen_at", "revoked_at"]

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from audit.record import record
+from brain.admin.lookups import NoPatterns
 from brain.models import Membership, Project
 
 
@@ -22,7 +23,7 @@ class MembershipInline(admin.TabularInline):
 
 
 @admin.register(Project)
-class ProjectAdmin(admin.ModelAdmin):
+class ProjectAdmin(NoPatterns, admin.ModelAdmin):
     """Projects; archiving closes one, nothing deletes it."""
 
     list_display = [
@@ -59,7 +60,7 @@ class ProjectAdmin(admin.ModelAdmin):
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):
+class MembershipAdmin(NoPatterns, admin.ModelAdmin):
     """Who may do what where."""
 
     list_display = ["user", "project", "role"]

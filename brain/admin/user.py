@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from audit.record import INSTALLATION, record
+from brain.admin.lookups import NoPatterns
 from brain.models import User
 
 
@@ -31,7 +32,7 @@ class UserForm(UserChangeForm):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(NoPatterns, DjangoUserAdmin):
     """People sign in with their address, so there is no user name. Every change leaves an audit entry."""
 
     form = UserForm

@@ -16,10 +16,12 @@ from brain.models import Agent, AgentProcess, Event, Project, Task
 from brain.permissions import MANAGE_AGENTS, grants
 from dashboard.access import Request, project_view
 from dashboard.pages.agents import agent_of
+from dashboard.timeline import window
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Of so many of the newest tasks the first one of a new agent is looked for.
 _LOOKED_THROUGH = 200
+_LONG = ("args", "kwargs", "result", "traceback", "exception_message")
 
 
 def brain_url(request: HttpRequest) -> str:
@@ -64,8 +66,14 @@ def steps(project: Project, agent: Agent) -> dict[str, Any]:
 
 def _first_task(project: Project, agent: Agent) -> Task | None:
     """Return the first task this agent told of, among the newest of the project."""
-    newest = Task.objects.filter(project=project).order_by("-created_at", "-id")
-    tasks = {(task.engine, task.task_id): task for task in newest.only("engine", "task_id", "name")[:_LOOKED_THROUGH]}
-    told = Event.objects.filter(project=project, agent=agent, task_id__in=[task_id for _, task_id in tasks])
-    pairs = set(told.filter(engine__in={engine for engine, _ in tasks}).values_list("engine", "task_id")[:1000])
+    newest = Task.objects.filter(project=project).order_by("-created_at", "-id").defer(*_LONG)
+    tasks = {(task.engine, task.task_id): task for task in newest[:_LOOKED_THROUGH]}
+    if not tasks:
+        return None
+    windows = [window(task) for task in tasks.values()]
+    told = Event.objects.between(min(start for start, _ in windows), max(end for _, end in windows))
+    told = told.filter(project=project, agent=agent, task_id__in=[task_id for _, task_id in tasks])
+    # In no order: that of the events' key would have the database read all of the window.
+    told = told.filter(engine__in={engine for engine, _ in tasks}).order_by()
+    pairs = set(told.values_list("engine", "task_id")[:1000])
     return next((task for key, task in reversed(tasks.items()) if key in pairs), None)

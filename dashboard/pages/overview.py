@@ -57,7 +57,7 @@ def live(request: Request, project: Project) -> HttpResponse:
 @project_view()
 def chart(request: Request, project: Project) -> JsonResponse:
     """Return the chart's data: seconds, then one list a series."""
-    hour = metrics.hour(project.id, timezone.now())
+    hour = metrics.counted(project.id, timezone.now())
     return JsonResponse(
         {
             "minutes": [int(minute.timestamp()) for minute in hour.minutes],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.http import HttpResponse
@@ -85,7 +86,8 @@ def _context(request: Request, project: Project, task: Task) -> dict[str, Any]:
     permissions = grants(request.user, project)
     target = f"{task.engine}:{task.task_id}"
     commands = list(Command.objects.filter(project=project, target_type="task", target_id=target)[:COMMANDS])
-    events = _events(project, task)
+    window = None if request.GET.get("events") == "all" else timeline.window(task)
+    events = _events(project, task, window)
     entries = None
     if VIEW_AUDIT in permissions:
         entries = list(
@@ -113,6 +115,7 @@ def _context(request: Request, project: Project, task: Task) -> dict[str, Any]:
         "attempts": timeline.attempts(events),
         "events": [_line(event) for event in events[:EVENTS]],
         "more_events": len(events) > EVENTS,
+        "events_window": window,
         "commands": [_told(command, known) for command in commands],
         "entries": entries,
     }
@@ -130,8 +133,10 @@ def _fingerprint(*values: object) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
-def _events(project: Project, task: Task) -> list[Event]:
-    rows = Event.objects.filter(project=project, engine=task.engine, task_id=task.task_id).order_by("id")
+def _events(project: Project, task: Task, window: tuple[datetime, datetime] | None) -> list[Event]:
+    """Return the first events of a task, in order. A window keeps to its days; without one every day is looked in."""
+    rows = Event.objects.all() if window is None else Event.objects.between(*window)
+    rows = rows.filter(project=project, engine=task.engine, task_id=task.task_id).order_by("id")
     return timeline.in_order(rows[: EVENTS + 1])
 
 

@@ -64,3 +64,10 @@ def test_members_added_on_the_project_page_are_audited(client, root, project, ca
     assert client.post(url, form).status_code == 302
     entries = Entry.objects.filter(action="membership.set").order_by("target").values_list("target", flat=True)
     assert list(entries) == ["user:carol@example.com", "user:mallory@example.com"]
+
+
+@pytest.mark.storage
+@pytest.mark.parametrize("query", ["name__regex=%2A%2A", "email__iregex=%28", "email__contains=%00"])
+def test_a_filter_the_database_cannot_take_is_no_fault_of_the_brain(client, db, query):
+    client.force_login(User.objects.create_superuser("root@example.com", "correct horse battery"))
+    assert client.get(f"/admin/z4j_brain/user/?{query}").status_code in {200, 302, 400}

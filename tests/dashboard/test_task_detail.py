@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.urls import reverse
 
 from audit.record import record
+from brain.event_ids import floor
 from brain.models import Command, Event, Task
 from dashboard import documents, timeline
 
@@ -29,7 +30,8 @@ def tell(agent):
     def make(task: Task, kind: str, at: float, attempt: int = 0, worker: str = "w1", **payload: object) -> Event:
         moment = task.created_at + timedelta(seconds=at)
         return Event.objects.create(
-            id=uuid4(), project=task.project, agent=agent.agent, engine=task.engine, kind=f"task.{kind}", worker=worker,
+            id=UUID(int=floor(moment).int + uuid4().int % 2**64), project=task.project, agent=agent.agent,
+            engine=task.engine, kind=f"task.{kind}", worker=worker,
             task_id=task.task_id, occurred_at=moment, received_at=moment,
             payload=json.dumps({"attempt": attempt, **payload}),
         )  # fmt: skip
@@ -218,3 +220,15 @@ def test_a_cancelled_task_that_waits_is_said_to_be_cancelled(alice, make_task, a
     text = page(alice, task)
     assert ('id="cancelled"' in text) == bool(said)
     assert said in text
+
+
+def test_events_are_looked_for_in_the_time_of_the_task_and_on_request_in_all_days(alice, make_task, tell):
+    task = make_task()
+    near, far = tell(task, "started", 60), tell(task, "sent", -86_400)
+    text = page(alice, task)
+    assert f'id="event-{near.id}"' in text
+    assert f'id="event-{far.id}"' not in text
+    assert "Looked for from" in text
+    text = alice.get(reverse("task", args=["shop", task.pk]), {"events": "all"}).text
+    assert f'id="event-{far.id}"' in text
+    assert "events=all" in re.search(r'id="task-body".*?hx-get="([^"]+)"', text)[1]

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from brain.models import Task
 from dashboard.pages import tasks as page
+from dashboard.search import Ordered
 
 pytestmark = pytest.mark.django_db
 LIST = "/p/shop/tasks/"
@@ -163,13 +164,13 @@ def test_a_task_that_is_told_late_is_new_too(alice, make_task, monkeypatch):
 
 
 def test_a_task_that_arrives_while_the_list_is_read_is_shown_and_not_new(alice, make_task, monkeypatch):
-    read = page.first
+    read = Ordered.first
 
     def late(*args):
         make_task()
         return read(*args)
 
-    monkeypatch.setattr(page, "first", late)
+    monkeypatch.setattr(Ordered, "first", late)
     html = alice.get(LIST).text
     assert len(shown(html)) == 1
     assert 'data-new="0"' in alice.get(live_url(html)).text
