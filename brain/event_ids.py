@@ -28,13 +28,14 @@ class EventIds:
     def __init__(self, project_id: UUID) -> None:
         self._keyed = hashlib.blake2b(key=project_id.bytes, digest_size=10)
 
-    def of(self, agent_event_id: str, occurred_at: datetime) -> str:
+    def of(self, identity: str, occurred_at: datetime) -> str:
         """Return the id of an event.
 
-        ``agent_event_id`` is the id the agent gave it, unique within the project; ``occurred_at`` its time, clamped.
+        ``identity`` is what tells it from all others of the project: the id the agent gave it, and what it is about;
+        ``occurred_at`` its time, clamped.
         """
         keyed = self._keyed.copy()
-        keyed.update(agent_event_id.encode("utf-8", "replace"))
+        keyed.update(identity.encode("utf-8", "replace"))
         digest = keyed.hexdigest()
         return f"{milliseconds(occurred_at):012x}7{digest[1:4]}{_VARIANT[digest[4]]}{digest[5:]}"
 

@@ -62,25 +62,27 @@ def _drop_days(projects: list[Project], now: datetime) -> int:
 
 
 def _events(project: Project, now: datetime) -> int:
-    cut = floor(now - timedelta(days=project.event_retention_days))
+    # At midnight, as ingest clamps: an event that came too late for its own day stays until that one goes.
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    cut = floor(midnight - timedelta(days=project.event_retention_days))
     rows = Event.objects.filter(project=project, id__lt=cut)
 
     def step(size: int, after: object) -> list[object]:
         following = rows if after is None else rows.filter(id__gt=after)
         return list(following.order_by("id").values_list("id", flat=True)[:size])
 
-    return _in_steps(Event.objects.all(), step)
+    return _in_steps(rows, step)
 
 
 def _tasks(project: Project, now: datetime) -> int:
     """Remove tasks that began and were last told of before the cut."""
     cut = now - timedelta(days=project.task_retention_days)
-    rows = Task.objects.filter(project=project, created_at__lt=cut)
+    rows = Task.objects.filter(project=project, created_at__lt=cut, updated_at__lt=cut)
 
     def step(size: int, after: object) -> list[object]:
-        return list(rows.filter(updated_at__lt=cut).order_by("created_at").values_list("pk", flat=True)[:size])
+        return list(rows.order_by("created_at").values_list("pk", flat=True)[:size])
 
-    return _in_steps(Task.objects.all(), step)
+    return _in_steps(rows, step)
 
 
 def _counters(project: Project, now: datetime) -> int:
@@ -89,7 +91,7 @@ def _counters(project: Project, now: datetime) -> int:
     def step(size: int, after: object) -> list[object]:
         return list(rows.order_by("minute").values_list("pk", flat=True)[:size])
 
-    return _in_steps(MetricMinute.objects.all(), step)
+    return _in_steps(rows, step)
 
 
 def _quarantined(project: Project, now: datetime) -> int:
@@ -101,13 +103,14 @@ def _quarantined(project: Project, now: datetime) -> int:
     def step(size: int, after: object) -> list[object]:
         return list(rows.order_by("pk").values_list("pk", flat=True)[:size])
 
-    return _in_steps(Quarantine.objects.all(), step)
+    return _in_steps(rows, step)
 
 
 def _in_steps(rows: QuerySet, step: Callable[[int, object], list[object]]) -> int:
-    """Delete the rows whose keys ``step(size, last key)`` returns until it returns none; return how many.
+    """Delete those of ``rows`` whose keys ``step(size, last key)`` returns until it returns none; return how many.
 
-    The keys are found before the write lock is taken, and between two steps others get their turn.
+    The keys are found before the write lock is taken, and between two steps others get their turn. What was changed
+    meanwhile so that it is no more among ``rows`` stays.
     """
     gone, size, last = 0, FIRST_STEP, None
     while keys := step(size, last):

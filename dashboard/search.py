@@ -25,6 +25,8 @@ SECONDS = 0.02
 FOUND_CAP = 1_000
 #: So many values of a column are walked one by one and merged; more are looked up together.
 MAX_WALKS = 10
+#: Engines in which a task's id is looked for.
+MAX_ENGINES = 50
 
 Key = tuple[datetime, int]
 Columns = Callable[[QuerySet[Task]], QuerySet[Task]]
@@ -122,7 +124,8 @@ def search(project: Project, filters: Filters, now: datetime, after: Cursor | No
     if len(wanted) <= 1 and "engine" not in wanted and leads[0].walkable:
         return Ordered(leads[0], tasks, descending)
     if filters.engine and "name" not in wanted:
-        leads.append(Lead("name", _names_of(project, filters.engine)))
+        names = _names_of(project, filters.engine)
+        leads += [Lead("name", names)] if names else []
     lead = _furthest([*leads, Lead()], tasks, descending)
     matches = _matches(wanted)
     if not lead.walkable:
@@ -140,7 +143,8 @@ def _fetch(keys: list[Key], columns: Columns) -> list[Task]:
 def _with_id(project: Project, task_id: str) -> list[int]:
     """Return the keys of the tasks with an id, whatever their engines."""
     seen = (TaskName.objects.filter(project=project), Queue.objects.filter(project=project))
-    engines = sorted({name for rows in seen for name in rows.order_by().values_list("engine", flat=True).distinct()})
+    told = (rows.order_by().values_list("engine", flat=True).distinct()[:MAX_ENGINES] for rows in seen)
+    engines = sorted({name for names in told for name in names})
     found = Task.objects.filter(project=project, engine__in=engines, task_id=task_id).order_by()
     return list(found.values_list("id", flat=True)[:20])
 
@@ -152,9 +156,13 @@ def _called(project: Project, words: str) -> list[str]:
 
 
 def _names_of(project: Project, engine: str) -> tuple[str, ...]:
-    """Return the names tasks of an engine may have; a task whose name was not told has none."""
-    names = TaskName.objects.filter(project=project, engine=engine).order_by()
-    return ("", *sorted(set(names.values_list("name", flat=True))))
+    """Return the names tasks of an engine may have, nothing when they are too many to look under each.
+
+    A task whose name was not told has an empty one.
+    """
+    rows = TaskName.objects.filter(project=project, engine=engine).order_by()
+    names = set(rows.values_list("name", flat=True)[: MAX_NAMES + 1])
+    return ("", *sorted(names)) if len(names) <= MAX_NAMES else ()
 
 
 def _furthest(leads: list[Lead], tasks: QuerySet[Task], descending: bool) -> Lead:

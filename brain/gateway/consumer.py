@@ -39,12 +39,14 @@ from brain.ingest import Verdict
 logger = logging.getLogger("z4j.gateway")
 
 #: Bytes of unacknowledged batches after which a connection is not read from until half of them are written.
-MAX_OUTSTANDING = limits.MIB
+MAX_OUTSTANDING = 2 * limits.MIB
 #: The same for all connections together, as long as that leaves each of them the least below.
 MAX_BACKLOG = 64 * limits.MIB
 MIN_ALLOWANCE = 32 * limits.KIB
 #: What keeping a batch costs beside its bytes: its futures and bookkeeping.
 BATCH_COST = 2 * limits.KIB
+#: What an event costs beside its bytes once it is decoded and waits for the database.
+EVENT_COST = 1280
 #: Seconds a token may take to be looked up; a stranger is not kept for longer.
 AUTHENTICATION_TIMEOUT = 5.0
 #: Domain calls of a connection (heartbeats, results) that may wait for the writer before it is not read from.
@@ -293,7 +295,9 @@ class AgentConsumer(AsyncConsumer):
     def _take_batch(self, session: Session, opened: Opened) -> None:
         credential = session.credential
         verdict = hub.writer.submit(session.source, credential.retention_days, opened.payload_json)
-        size = len(opened.payload_json) + BATCH_COST
+        # Each event has one; a peer that writes more of them is charged for more.
+        events = opened.payload_json.count(b'"occurred_at"')
+        size = len(opened.payload_json) + BATCH_COST + EVENT_COST * events
         self._outstanding += size
         hub.busy.add(self)
         self._settled.clear()
@@ -324,7 +328,8 @@ class AgentConsumer(AsyncConsumer):
 
     def _on_error(self, session: Session, opened: Opened, frame: Frame) -> None:
         assert isinstance(frame, ErrorFrame)
-        logger.warning("%s reports %s: %s", self._who(), frame.code, frame.message[:500])
+        if (note := hub.throttle(("error", session.credential.agent_id))) is not None:
+            logger.warning("%s reports %s: %s%s", self._who(), frame.code, frame.message[:500], note)
 
     def _on_nothing(self, session: Session, opened: Opened, frame: Frame) -> None:
         """Accept a frame whose content the brain does not use yet."""

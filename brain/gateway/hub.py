@@ -75,7 +75,8 @@ class Hub:
             await asyncio.gather(*(c.close(RESTARTING) for c in connections), return_exceptions=True)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT)
-        await self.presence.settle()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.presence.settle(), CLOSE_TIMEOUT)
         await asyncio.to_thread(self.writer.stop)
         for task in self._tasks:
             task.cancel()

@@ -18,6 +18,10 @@ from brain.models import Quarantine
 logger = logging.getLogger("z4j.ingest")
 
 MAX_PAUSE = 5.0
+#: Times a group is written again because its partition was being made, and the seconds between.
+MAX_MOVES = 50
+MOVE_PAUSE = 0.05
+_CHECK_VIOLATION = "23514"
 #: SQLSTATE classes that speak of the content: data exception, constraint, program limit (nesting, index row).
 _CONTENT_CLASSES = frozenset({"22", "23", "54"})
 
@@ -44,7 +48,7 @@ class Committer:
         self._write(group)
 
     def _write(self, group: list[Batch]) -> None:
-        delay = 0.1
+        delay, moves = 0.1, 0
         while True:
             now = self._clock()
             try:
@@ -54,6 +58,10 @@ class Committer:
                 self._store.committed()
                 return
             except Error as error:
+                if _moved(error) and moves < MAX_MOVES:
+                    moves += 1
+                    self._pause(MOVE_PAUSE)
+                    continue
                 if _refused(error):
                     self._narrow(group, error)
                     return
@@ -93,6 +101,12 @@ class Committer:
             self._write([single])
         batch.accepted = [event for single in singles for event in single.accepted]
         batch.rejected = [rejected for single in [*singles, rest] for rejected in single.rejected]
+
+
+def _moved(error: Error) -> bool:
+    """Tell whether a partition was made for events while they were on their way to the default one."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state == _CHECK_VIOLATION and "partition constraint" in str(error)
 
 
 def _refused(error: Error) -> bool:

@@ -23,11 +23,15 @@ from brain.ingest.told import Told, clip, read
 #: is any; the second takes escaped backslashes and whole pairs out of the way first.
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _ESCAPE = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+    rb"(?:\\\\)+|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 _NUL, _HALF, _ESCAPE_LENGTH = "\u2400".encode(), "\ufffd".encode(), 6
 _FUTURE = timedelta(hours=1)
 _DAY = timedelta(days=1)
+#: As far ahead as there are partitions for certain.
+_AHEAD = 6 * _DAY
+#: Arrays and objects in one event: its nesting is looked at bracket by bracket.
+MAX_BRANCHES = 10_000
 _MAX_KIND, _MAX_ENGINE = 64, 32
 
 
@@ -169,13 +173,17 @@ class _Decoder:
         if not event.id or not kind or not engine:
             raise FrameError("an event needs id, kind and engine")
         occurred_at, flags = event.occurred_at, ""
+        kept_at = occurred_at
         if occurred_at.tzinfo is not UTC or not self._earliest <= occurred_at <= self._latest:
-            occurred_at, flags = self._moment(occurred_at)
+            occurred_at, kept_at, flags = self._moments(occurred_at)
         payload = bytes(event.data).decode()
-        if payload.count("{") + payload.count("[") > limits.MAX_DEPTH:
+        branches = payload.count("{") + payload.count("[")
+        if branches > limits.MAX_DEPTH:
+            if branches > MAX_BRANCHES:
+                raise FrameError(f"an event has more than {MAX_BRANCHES} arrays and objects")
             check_depth(payload)
         return Incoming(
-            self._ids.of(event.id, occurred_at),
+            self._ids.of(f"{event.id}\0{kind}\0{engine}\0{task_id}", kept_at),
             kind if len(kind) <= _MAX_KIND else clip(kind, _MAX_KIND),
             engine if len(engine) <= _MAX_ENGINE else clip(engine, _MAX_ENGINE),
             task_id if len(task_id) <= limits.MAX_TASK_ID else clip(task_id, limits.MAX_TASK_ID),
@@ -185,10 +193,11 @@ class _Decoder:
             payload if payload[0] == "{" else '{"value":' + payload + "}",
         )
 
-    def _moment(self, occurred_at: datetime) -> tuple[datetime, str]:
-        """Return the time an event is stored under, in UTC, and what had to be changed about it.
+    def _moments(self, occurred_at: datetime) -> tuple[datetime, datetime, str]:
+        """Return the time of an event in UTC, the time it is kept under, and what is odd about it.
 
-        A clamped time keeps to the day, so that the event sent again within it is still the same event.
+        What is told of a task is the time as sent, so that an event sent again says the same whenever it comes. Kept it
+        is in a partition there is: a clamped time keeps to the day, and so does the event that comes again within it.
         """
         flags = ""
         if occurred_at.tzinfo is None:
@@ -196,7 +205,7 @@ class _Decoder:
         else:
             occurred_at = occurred_at.astimezone(UTC)
         if occurred_at < self._earliest:
-            return self._earliest, "clock-behind"
+            return occurred_at, self._earliest, "clock-behind"
         if occurred_at > self._latest:
-            return _midnight(self._now), "clock-ahead"
-        return occurred_at, flags
+            return occurred_at, min(occurred_at, _midnight(self._now) + _AHEAD), "clock-ahead"
+        return occurred_at, occurred_at, flags

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from brain.projection import Facts
 
+#: The longest a task can have waited to be told of, as far as lists go.
+_OLDEST = timedelta(days=31)
 #: (project, engine, task id): what names a task. A project is the 32 hexadecimal digits of its id.
 TaskKey = tuple[str, str, str]
 
@@ -46,9 +48,11 @@ def facts_of(row: tuple[Any, ...]) -> Facts:
 def task_row(key: TaskKey, facts: Facts, now: datetime, revision: int) -> tuple[Any, ...]:
     """Return the row of a task in the order of :data:`TASK_COLUMNS`.
 
-    ``created_at`` only counts for a new one: when it first happened, as far as is known then, and never later than now.
+    ``created_at`` only counts for a new one: when it first happened, as far as is known then. A time that is later than
+    now, or so long ago that a clock must be wrong, is now.
     """
-    created_at = min(facts.first_at or now, now)
+    first_at = facts.first_at
+    created_at = first_at if first_at is not None and now - _OLDEST <= first_at <= now else now
     quality, args, kwargs, reason = facts.call
     traceback, message, exception = facts.error
     return (

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -80,11 +81,15 @@ class Writer:
         self._ready.put(call)
         return call.future
 
-    def stop(self, timeout: float = 30.0) -> bool:
-        """Write what waits, then end the threads; False when they did not end within ``timeout`` seconds each."""
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Write what waits, then end the threads; False when they did not end within ``timeout`` seconds.
+
+        What is not written then is not acknowledged either, and comes again.
+        """
         self._arrived.put(None)
+        end = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _future(self) -> asyncio.Future[Any]:

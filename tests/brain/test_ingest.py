@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db.models import Sum
+from django.utils import timezone
 
+from brain.ingest import Batch, Committer, Source
 from brain.ingest.rows import FACT_COLUMNS, facts_of
 from brain.models import Agent, Event, MetricMinute, Quarantine, Queue, Task, TaskName, Worker
 from brain.projection import contributions
@@ -203,7 +205,29 @@ def test_a_clock_far_off_is_clamped_and_flagged_and_still_deduplicated(ingest):
     assert Event.objects.count() == 2
     flags = dict(Event.objects.values_list("task_id", "flags"))
     assert flags == {"t1": "clock-behind", "t2": "clock-ahead"}
-    assert Event.objects.get(task_id="t1").occurred_at > NOW - timedelta(days=31)
+    assert Event.objects.between(NOW - timedelta(days=31), NOW + timedelta(days=7)).count() == 2
+    assert Event.objects.get(task_id="t1").occurred_at == NOW - timedelta(days=90)
+    created = Task.objects.values_list("created_at", flat=True)
+    assert all(timedelta(0) <= timezone.now() - moment < timedelta(minutes=5) for moment in created)
+
+
+def test_what_an_impossible_clock_told_changes_nothing_when_it_comes_again_later(agent):
+    source = Source(agent.agent.project_id, agent.agent.id)
+    committer = Committer()
+    events = [one for at in (3605, -40 * 86400) for one in life(f"t{at}", at=at)]
+    totals = None
+    for received in (NOW, NOW + timedelta(seconds=40), NOW + timedelta(days=1)):
+        committer.commit([Batch(source, 30, payload(events), received)])
+        assert set(Task.objects.values_list("executed_twice", "run_ms")) == {(False, 500)}
+        totals = totals or counters()
+        assert counters() == recount() == totals
+
+
+def test_two_contents_under_one_id_are_two_events(ingest):
+    ingest([event("sent", f"t{n}", event_id="same") for n in range(3)])
+    ingest([event("sent", "t3", event_id="same"), event("started", "t3", event_id="same")])
+    assert Event.objects.count() == 5
+    assert Task.objects.count() == 4
 
 
 def test_an_event_of_an_unknown_kind_is_kept_and_changes_no_task(ingest):
@@ -263,7 +287,6 @@ def test_what_the_database_refuses_is_found_event_by_event(ingest, monkeypatch):
 def test_while_the_database_is_away_nothing_is_given_up(agent, monkeypatch):
     from django.db import OperationalError
 
-    from brain.ingest import Batch, Committer, Source
     from brain.ingest.store import Store
 
     write, pauses = Store.write, []
@@ -307,3 +330,9 @@ def test_pretty_printed_batches_are_taken_as_they_are(ingest):
     ingest(text.replace("\n", "\r\n").encode())
     assert Task.objects.get().state == "succeeded"
     assert "\r\n" in Event.objects.order_by("id")[0].payload
+
+
+def test_more_branches_than_anyone_needs_cost_only_their_event(ingest):
+    (batch,) = ingest([life("t1")[0], event("sent", "t2", note=[[]] * 20_000), life("t3")[0]])
+    assert (batch.verdict.accepted, batch.verdict.rejected) == (2, 1)
+    assert "10000" in Quarantine.objects.get().reason

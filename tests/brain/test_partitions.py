@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,8 +14,9 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from brain import partitions, retention
+from brain.ingest import Batch, Committer, Source
 from brain.models import Event, MetricMinute, Quarantine, Task
-from tests.conftest import NOW, event, life
+from tests.conftest import NOW, event, life, payload
 
 pytestmark = [pytest.mark.storage, pytest.mark.django_db(transaction=True)]
 postgres_only = pytest.mark.skipif("connection.vendor != 'postgresql'", reason="partitions are PostgreSQL's")
@@ -146,6 +148,49 @@ def test_tasks_and_counters_have_their_own_retention(ingest, project):
     assert retention.remove_expired(NOW).tasks == 1
     assert Task.objects.get().task_id == "new"
     assert Event.objects.filter(task_id="old").count() == 4
+
+
+def test_a_task_that_is_told_of_while_it_is_being_removed_stays(ingest, project, monkeypatch):
+    ingest([event("sent", "old", at=-20 * 86400)])
+    Task.objects.update(created_at=NOW - timedelta(days=20), updated_at=NOW - timedelta(days=20))
+    project.task_retention_days = 10
+    project.save()
+    atomic = retention.transaction.atomic
+
+    def told_meanwhile():
+        monkeypatch.setattr(retention.transaction, "atomic", atomic)
+        ingest([event("started", "old", at=1)])
+        return atomic()
+
+    monkeypatch.setattr(retention.transaction, "atomic", told_meanwhile)
+    assert retention.remove_expired(NOW).tasks == 0
+    assert Task.objects.get().state == "started"
+
+
+@postgres_only
+def test_an_event_that_meets_the_making_of_its_partition_is_stored(agent, project):
+    partitions.create_ahead(NOW.date())
+    source, late = Source(agent.agent.project_id, agent.agent.id), NOW - timedelta(days=9)
+    begun = threading.Event()
+
+    def attach() -> None:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE z4j_brain_event_default IN SHARE ROW EXCLUSIVE MODE")
+                begun.set()
+                time.sleep(0.5)
+                partitions._create(late.date())
+        finally:
+            connection.close()
+
+    maker = threading.Thread(target=attach)
+    maker.start()
+    begun.wait(10)
+    batch = Batch(source, 30, payload([event("sent", "late", at=-9 * 86400)]), NOW)
+    Committer().commit([batch])
+    maker.join()
+    assert (batch.verdict.accepted, batch.verdict.rejected) == (1, 0)
+    assert Event.objects.get().task_id == "late"
 
 
 def test_many_rows_go_in_steps(ingest, project, monkeypatch):
