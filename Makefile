@@ -34,7 +34,7 @@ test: lint
 	@Z4J_TEST_DATABASE=postgresql $(BIN)/pytest -n $(JOBS) --dist loadfile -m storage
 
 soak: $(STAMP)
-	@Z4J_TEST_SOAK=1 $(BIN)/pytest tests/delivery tests/fuzz tests/brain/test_fold_machine.py -q
+	@Z4J_TEST_SOAK=1 $(BIN)/pytest tests/delivery tests/fuzz tests/brain/test_fold_machine.py agents/z4j-bare/tests/test_hostile_brain.py -q
 	@Z4J_TEST_SOAK=1 Z4J_TEST_DATABASE=postgresql $(BIN)/pytest tests/brain/test_fold_machine.py -q
 
 lint: $(STAMP)

@@ -39,7 +39,7 @@ from brain.ingest import Verdict
 logger = logging.getLogger("z4j.gateway")
 
 #: Bytes of unacknowledged batches after which a connection is not read from until half of them are written.
-MAX_OUTSTANDING = 2 * limits.MIB
+MAX_OUTSTANDING = limits.MIB
 #: The same for all connections together, as long as that leaves each of them the least below.
 MAX_BACKLOG = 64 * limits.MIB
 MIN_ALLOWANCE = 32 * limits.KIB
