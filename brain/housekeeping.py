@@ -14,6 +14,7 @@ from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
+from audit import checkpoints
 from brain import agents, commands, live, partitions, retention
 from brain.models import Job
 
@@ -60,6 +61,12 @@ def mark_silent_agents() -> int:
 def end_overdue_commands() -> int:
     """Expire commands that nobody took, and call those unknown whose result did not come."""
     return commands.expire()
+
+
+@job(every=5)
+def sign_audit_checkpoints() -> int:
+    """Have the audit log's state signed and anchored, where that is due."""
+    return checkpoints.make_due()
 
 
 @job(every=5)

@@ -16,6 +16,27 @@ from tests.servers import valkey_url  # noqa: F401
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def emptied_tables():
+    """Let a transactional test empty the audit tables: their triggers go for that moment and come back."""
+    from django.db.backends.base.operations import BaseDatabaseOperations
+
+    from audit import triggers
+
+    flush = BaseDatabaseOperations.execute_sql_flush
+
+    def unguarded(operations, statements):
+        triggers.drop(operations.connection)
+        try:
+            flush(operations, statements)
+        finally:
+            triggers.create(operations.connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseDatabaseOperations, "execute_sql_flush", unguarded)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def quick_passwords(settings):
     """Hash passwords cheaply: their strength is not what these tests are about."""

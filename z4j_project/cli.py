@@ -16,6 +16,7 @@ usage: z4j COMMAND [options]
   createsuperuser  create an administrator
   changepassword   set a password
   partitions       show the day partitions of events, or repair them
+  audit            verify, export and sign the audit log
   migrate          apply migrations without serving
   check            check the configuration
   version          print the version

@@ -34,6 +34,9 @@ VARIABLES: dict[str, str] = {
     "Z4J_DATABASE_URL": "postgresql://user:password@host:port/name, or sqlite:///path; default: SQLite in Z4J_HOME",
     "Z4J_SECRET": "Master secret, at least 32 characters; minted into secret.env when absent",
     "Z4J_SESSION_SECRET": "Secret of sessions and cookies, at least 32 characters; minted when absent",
+    "Z4J_AUDIT_SECRETS": "Secrets of the audit log, newest first, each of at least 32 characters; default Z4J_SECRET",
+    "Z4J_AUDIT_ANCHOR_FILE": "File that signed checkpoints of the audit log are appended to; best on another machine",
+    "Z4J_AUDIT_STDOUT": "true prints signed checkpoints of the audit log to standard output, one JSON line each",
     "Z4J_ALLOWED_HOSTS": "Names the brain answers to, as a JSON list or separated by commas; replaces auto-detection",
     "Z4J_PUBLIC_URL": "Address people and agents use, e.g. https://tasks.example.com",
     "Z4J_HOST": "Address to listen on; default 127.0.0.1",
@@ -57,6 +60,9 @@ class Config:
     database: Mapping[str, object]
     secret: str = dataclasses.field(repr=False)
     session_secret: str = dataclasses.field(repr=False)
+    audit_secrets: tuple[str, ...] = dataclasses.field(repr=False)
+    audit_anchor_file: Path | None
+    audit_stdout: bool
     allowed_hosts: tuple[str, ...]
     public_url: str
     host: str
@@ -72,13 +78,21 @@ class Config:
 
     def key(self, label: str, length: int = 32) -> bytes:
         """Return the key of one purpose, derived from the master secret with ``label``."""
-        kdf = HKDF(algorithm=SHA256(), length=length, salt=None, info=b"z4j " + label.encode())
-        return kdf.derive(self.secret.encode())
+        return _derive(self.secret, label, length)
+
+    def audit_keys(self, label: str) -> tuple[bytes, ...]:
+        """Return the key of one purpose from every secret of the audit log, newest first, the master secret's last."""
+        return tuple(_derive(secret, label, 32) for secret in (*self.audit_secrets, self.secret))
 
     @property
     def is_secure(self) -> bool:
         """Whether people reach the brain over https, so that cookies may insist on it."""
         return self.public_url.startswith("https://")
+
+
+def _derive(secret: str, label: str, length: int) -> bytes:
+    kdf = HKDF(algorithm=SHA256(), length=length, salt=None, info=b"z4j " + label.encode())
+    return kdf.derive(secret.encode())
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -91,6 +105,9 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         database=reader.parse("Z4J_DATABASE_URL", lambda text: database_settings(text, home), {}),
         secret=minted["Z4J_SECRET"],
         session_secret=minted["Z4J_SESSION_SECRET"],
+        audit_secrets=reader.parse("Z4J_AUDIT_SECRETS", _audit_secrets, ()),
+        audit_anchor_file=reader.parse("Z4J_AUDIT_ANCHOR_FILE", _file, None),
+        audit_stdout=reader.flag("Z4J_AUDIT_STDOUT", default=False),
         allowed_hosts=reader.parse("Z4J_ALLOWED_HOSTS", _hosts, ()),
         public_url=reader.parse("Z4J_PUBLIC_URL", _public_url, ""),
         host=reader.text("Z4J_HOST") or "127.0.0.1",
@@ -200,6 +217,17 @@ def _hosts(text: str) -> tuple[str, ...]:
             raise ValueError("must be a JSON list of strings")
         return tuple(names)
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _audit_secrets(text: str) -> tuple[str, ...]:
+    found = tuple(secret.strip() for secret in text.split(","))
+    if any(len(secret) < MIN_SECRET for secret in found):
+        raise ValueError(f"each must have at least {MIN_SECRET} characters")
+    return found
+
+
+def _file(text: str) -> Path | None:
+    return Path(text).expanduser()
 
 
 def _public_url(text: str) -> str:
