@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 from z4j_core import limits
 from z4j_core.errors import FrameError
 from z4j_core.frames import AgentStatus, Heartbeat, Hello, parse_json
+from z4j_core.policy import Policy, judge
 from z4j_core.text import clean_json, clean_text
 
 from brain import live, tokens
@@ -163,7 +163,7 @@ def _note_arrivals(arrivals: list[Arrival], now: datetime) -> None:
 
 _SAID_IN_HELLO = [
     *("project", "session_id", "state", "name", "host", "pid", "role", "framework", "agent_version", "release"),
-    *("environment", "engines", "schedulers", "capabilities", "features", "clock_skew_ms"),
+    *("environment", "engines", "schedulers", "capabilities", "features", "policy", "clock_skew_ms"),
     *("connected_at", "last_seen_at", "disconnected_at"),
 ]
 
@@ -189,11 +189,18 @@ def _process(arrival: Arrival, now: datetime) -> AgentProcess:
         schedulers=clean_json(hello.schedulers),
         capabilities={engine: sorted(actions) for engine, actions in announced(hello).items()},
         features=clean_json(hello.runtime_features),
+        policy=_policy(hello),
         clock_skew_ms=arrival.skew_ms,
         connected_at=now,
         last_seen_at=now,
         disconnected_at=None,
     )
+
+
+def _policy(hello: Hello) -> dict[str, Any] | None:
+    """Return the policy a process announces as it can be read back, None when it announced none."""
+    policy = Policy.from_wire(hello.policy)
+    return clean_json(policy.to_wire()) if policy is not None else None
 
 
 def _note_heard(news: News, now: datetime) -> None:
@@ -312,13 +319,17 @@ def forget(age: timedelta) -> int:
     return gone.delete()[0]
 
 
-def able(project_id: UUID, engine: str, action: str) -> QuerySet[AgentProcess]:
-    """Return the connected processes that announced ``action`` for ``engine``, the latest heard first."""
-    rows = AgentProcess.objects.filter(project_id=project_id, state=AgentState.ONLINE, agent__revoked_at=None).order_by(
-        "-last_seen_at"
-    )
-    ids = [row.pk for row in rows.only("capabilities") if action in capabilities_of(row, engine)]
-    return rows.filter(pk__in=ids)
+def serving(project_id: UUID, engine: str) -> list[AgentProcess]:
+    """Return the connected processes that have ``engine``, the latest heard first, without their health."""
+    rows = AgentProcess.objects.filter(project_id=project_id, state=AgentState.ONLINE, agent__revoked_at=None)
+    found = rows.defer("health").order_by("-last_seen_at")
+    return [process for process in found if engine in process.capabilities or engine in process.engines]
+
+
+def refusal(process: AgentProcess, action: str, parameters: Mapping[str, Any]) -> str:
+    """Return why a process's announced policy will refuse a command, empty when it announced nothing against it."""
+    policy = Policy.from_wire(process.policy) if isinstance(process.policy, dict) else None
+    return (judge(policy, action, parameters) or "") if policy is not None else ""
 
 
 def capabilities_of(process: AgentProcess, engine: str) -> frozenset[str]:

@@ -22,7 +22,7 @@ from z4j_core.text import clean_json, clean_text
 from audit.record import record
 from brain import agents, live
 from brain.errors import Conflict, InvalidInput, PermissionDenied
-from brain.models import Command, Project, Task, User
+from brain.models import AgentProcess, Command, Project, Task, User
 from brain.permissions import require
 from brain.states import WAITING_STATES, CommandState, TaskState, may_become
 
@@ -58,11 +58,23 @@ def _obstacle(task: Task, action: str, permissions: frozenset[str]) -> str:
         return "Your role does not allow this."
     if reason := _unfit(task, action):
         return reason
-    return "" if agents.able(task.project_id, task.engine, action).exists() else _nobody(task)
+    return _taker(task, action)[1]
 
 
-def _nobody(task: Task) -> str:
-    return f"No connected agent can do this on {task.engine} now."
+def _taker(task: Task, action: str) -> tuple[AgentProcess | None, str]:
+    """Return a connected process that can do this to a task and may, or None and why there is none."""
+    # The arguments, which may be long and may be unreadable, are no concern of a policy.
+    named = {"task_name": task.name} | ({"queue": task.queue} if action == "retry_task" and task.queue else {})
+    refused = None
+    for process in agents.serving(task.project_id, task.engine):
+        # What a policy never allows is not announced as a capability, so both are asked.
+        reason = agents.refusal(process, action, named)
+        if not reason and action in agents.capabilities_of(process, task.engine):
+            return process, ""
+        refused = refused or ((process, reason) if reason else None)
+    if refused is not None:
+        return None, f"Refused by the policy of agent {refused[0]}: {refused[1]}."
+    return None, f"No connected agent can do this on {task.engine} now."
 
 
 def _unfit(task: Task, action: str) -> str:
@@ -116,9 +128,9 @@ def issue_for_task(project: Project, task: Task, action: str, user: User) -> Com
         raise
     if reason := _unfit(task, action):
         raise Conflict(reason)
-    process = agents.able(project.id, task.engine, action).first()
+    process, reason = _taker(task, action)
     if process is None:
-        raise Conflict(_nobody(task))
+        raise Conflict(reason)
     parameters = _parameters(task, action)
     ACTIONS[action].validate(parameters)
     with transaction.atomic():

@@ -53,6 +53,7 @@ class AgentProcess(models.Model):
     schedulers = models.JSONField(default=list)
     capabilities = models.JSONField(default=dict)
     features = models.JSONField(default=list)
+    policy = models.JSONField(null=True, blank=True, help_text="What its owner allows; empty when it did not say.")
     health = models.JSONField(default=dict)
     clock_skew_ms = models.IntegerField(null=True, blank=True)
     buffer_depth = models.BigIntegerField(default=0)

@@ -58,6 +58,41 @@ def test_what_is_not_possible_now_is_a_conflict(browse, make_task):
     assert "No connected agent" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"mode": "operate", "deny_tasks": ["shop.*"]}, "Z4J_POLICY_DENY_TASKS denies the task 'shop.pay'"),
+        ({"mode": "operate", "allow_queues": ["other"]}, "Z4J_POLICY_ALLOW_QUEUES does not list the queue 'mail'"),
+        ({"mode": "observe"}, "Z4J_POLICY=observe allows no actions"),
+    ],
+)
+def test_what_the_agent_s_owner_does_not_allow_is_said_and_not_asked(browse, make_task, connected, policy, reason):
+    connected.policy = policy
+    # As an agent does: what is never allowed is not announced.
+    connected.capabilities = {"celery": [] if policy["mode"] == "observe" else ["retry_task", "cancel_task"]}
+    connected.save()
+    bob, task = browse("bob"), make_task("failed")
+    text = bob.get(reverse("task", args=["shop", task.pk])).text.replace("&#x27;", "'")
+    assert re.search(r'id="do-retry_task"[^>]*disabled', text)
+    assert f"Refused by the policy of agent web-1: {reason}." in text
+    assert act(bob, task, "retry_task").status_code == 409
+    assert not Command.objects.exists()
+
+
+def test_another_process_that_may_is_asked_instead(browse, make_task, connected):
+    connected.policy = {"mode": "operate", "deny_tasks": ["*"]}
+    connected.save()
+    connected.pk, connected.worker_id, connected.policy = None, "w2", None
+    connected.save()
+    assert act(browse("bob"), make_task("failed"), "retry_task").status_code == 302
+
+
+def test_a_policy_that_cannot_be_read_changes_nothing(browse, make_task, connected):
+    connected.policy = {"mode": "root"}
+    connected.save()
+    assert act(browse("bob"), make_task("failed"), "retry_task").status_code == 302
+
+
 def test_an_action_that_does_not_exist_is_not_found(browse, make_task, connected):
     assert act(browse("bob"), make_task("failed"), "explode").status_code == 404
     assert browse("bob").get(reverse("task-action", args=["shop", make_task().pk, "retry_task"])).status_code == 405

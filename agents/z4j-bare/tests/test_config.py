@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from z4j_bare.config import AgentConfig, examine, resolve, shown_url, socket_url
 from z4j_core.errors import ConfigError
+from z4j_core.policy import Policy
 from z4j_core.signing import derive_secret, secret_text
 
 BASE = {"brain_url": "https://brain.example", "token": "t0ken-value"}
@@ -92,3 +93,28 @@ def test_secrets_are_not_shown() -> None:
     config = AgentConfig(brain_url="https://b.example", token="t0ken-x", hmac_secret="s3cret-x")
     assert "t0ken" not in repr(config) and "s3cret" not in repr(config)
     assert shown_url("wss://user:pw@b.example/ws/agent?x=1") == "wss://b.example/ws/agent"
+
+
+def test_the_policy_comes_from_every_source_and_lists_in_every_form() -> None:
+    environ = {
+        "Z4J_POLICY": " Full ",
+        "Z4J_POLICY_DENY_TASKS": "billing.*, payroll.* ,",
+        "Z4J_POLICY_DENY_QUEUES": '["a"]',
+    }
+    rules = resolve({**BASE, "policy_allow_tasks": ["shop.*"]}, {"policy_allow_queues": []}, environ).rules
+    assert (rules.mode, rules.deny_tasks, rules.deny_queues) == ("full", ("billing.*", "payroll.*"), ("a",))
+    assert (rules.allow_tasks, rules.allow_queues, rules.allow_actions) == (("shop.*",), (), None)
+    assert resolve(BASE, {}, {}).rules == Policy()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "observ"}, "policy 'observ' is not known"),
+        ({"policy_deny_actions": "retry_tsk"}, "there is no action 'retry_tsk', did you mean 'retry_task'"),
+        ({"policy_deny_tasks": 5}, "policy_deny_tasks: must be a list of texts"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_starts_no_agent(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve({**BASE, **options}, {}, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from testbrain import until
+from z4j_celery import CeleryEngineAdapter
 
 
 def test_a_retry_runs_the_task_under_a_new_id_with_the_given_arguments(pool: Any) -> None:
@@ -65,3 +66,23 @@ def test_a_finished_task_cannot_be_cancelled(pool: Any) -> None:
     pool.event(task_id, "succeeded")
     result = pool.command("cancel_task", task_id)
     assert (result.status, result.error) == ("failed", "the task has already ended (SUCCESS)")
+
+
+def test_a_task_that_is_not_registered_is_not_run(pool: Any) -> None:
+    for name in ("workerapp.nothing", "celery.starmap"):
+        result = pool.command("retry_task", "t1", task_name=name, override_args=[], override_kwargs={})
+        assert result.status == "failed"
+        assert result.error == f"Z4J_POLICY=operate: the engine knows no task {name!r}"
+    result = pool.command(
+        "retry_task", "t1", task_name="workerapp.add", queue="nowhere", override_args=[1], override_kwargs={}
+    )
+    assert result.error == "Z4J_POLICY=operate: the engine knows no queue 'nowhere'"
+
+
+def test_a_process_that_only_publishes_asks_the_workers_what_they_know(pool: Any) -> None:
+    adapter = CeleryEngineAdapter(celery_app=pool.app)
+    assert adapter.knows("task", "workerapp.add")
+    assert not adapter.knows("task", "workerapp.nothing")
+    assert adapter.knows("queue", pool.app.conf.task_default_queue)
+    assert not adapter.knows("queue", "nowhere")
+    assert not adapter.knows("worker", "anything")

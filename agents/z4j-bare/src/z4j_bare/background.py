@@ -12,6 +12,7 @@ from pathlib import Path
 
 from z4j_core.frames import HelloAck
 from z4j_core.offload import Offload
+from z4j_core.policy import Gate
 from z4j_core.safety import log_once, logger, safe_boundary
 
 from z4j_bare import bufferfiles
@@ -79,7 +80,9 @@ class _Agent:
             secret=thread.config.secret,
             window=self._window,
             mailbox=self._mailbox,
-            dispatcher=Dispatcher(thread.adapters, self._buffer, Offload(), self._mailbox.put),
+            dispatcher=Dispatcher(
+                thread.adapters, self._buffer, Offload(), self._mailbox.put, Gate(thread.config.rules)
+            ),
             vitals=self._vitals,
             health=EngineHealth(thread.adapters, Offload()),
             heartbeat_interval=thread.config.heartbeat_interval,

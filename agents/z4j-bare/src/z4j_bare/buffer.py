@@ -264,6 +264,12 @@ class BufferStore:
         return row is not None, json.loads(row[0]) if row and row[0] else None
 
     @guarded
+    def remembered_commands(self) -> int:
+        """Return how many commands are remembered."""
+        query, since = "SELECT count(*) FROM command WHERE at > ?", self._clock() - limits.COMMAND_MEMORY
+        return int(self._ask(lambda: self._database.execute(query, (since,)).fetchone())[0])
+
+    @guarded
     def remember_command(self, identifier: str, result: dict[str, Any] | None = None) -> None:
         """Keep that a command was begun, or with what result it ended."""
         now, text = self._clock(), None if result is None else json.dumps(result)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from z4j_core import limits
 from z4j_core.errors import ConfigError, SignatureError
+from z4j_core.policy import LISTS, Policy
 from z4j_core.signing import derive_secret, secret_bytes
 
 N = TypeVar("N", int, float)
@@ -57,6 +58,18 @@ class AgentConfig:
     ca_file: str | None = None
     redaction_extra_key_patterns: tuple[str, ...] = ()
     redaction_extra_value_patterns: tuple[str, ...] = ()
+    policy: str = "operate"
+    policy_allow_actions: tuple[str, ...] | None = None
+    policy_deny_actions: tuple[str, ...] = ()
+    policy_allow_tasks: tuple[str, ...] | None = None
+    policy_deny_tasks: tuple[str, ...] = ()
+    policy_allow_queues: tuple[str, ...] | None = None
+    policy_deny_queues: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> Policy:
+        """What the owner of this agent allows."""
+        return Policy(mode=self.policy, **{name: getattr(self, f"policy_{name}") for name in LISTS})
 
     @property
     def url(self) -> str:
@@ -221,6 +234,13 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in value)
 
 
+def _globs(value: Any) -> tuple[str, ...]:
+    """Accept what :func:`_texts` does, and texts with commas between them; blanks around each are dropped."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        value = value.split(",")
+    return tuple(text for item in _texts(value) if (text := item.strip()))
+
+
 def _check(config: AgentConfig) -> list[str]:
     problems = _check_url(config) if config.brain_url else []
     try:
@@ -231,7 +251,7 @@ def _check(config: AgentConfig) -> list[str]:
         problems.append("transport 'longpoll' is not supported by this version, use 'auto' or 'websocket'")
     elif config.transport not in ("auto", "websocket"):
         problems.append(f"transport {config.transport!r} is not known, use 'auto' or 'websocket'")
-    return problems
+    return problems + config.rules.problems()
 
 
 def _check_url(config: AgentConfig) -> list[str]:
@@ -257,5 +277,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "tags": _tags,
     "redaction_extra_key_patterns": _texts,
     "redaction_extra_value_patterns": _texts,
+    "policy": lambda value: str(value).strip().casefold(),
+    **{f"policy_{name}": _globs for name in LISTS},
     "buffer_path": lambda value: str(Path(value).expanduser()),
 }

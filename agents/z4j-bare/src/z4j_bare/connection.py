@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections import deque
@@ -189,10 +190,11 @@ class Connection:
                 if mailbox.frames:
                     break
             if not mailbox.frames:
-                try:
-                    await asyncio.wait_for(mailbox.ready.wait(), _OVERDUE_CHECK)
-                except TimeoutError:
-                    continue
+                # Not wait_for: before Python 3.12 it swallows a cancellation that arrives together with the signal,
+                # and this connection would never end.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_OVERDUE_CHECK):
+                        await mailbox.ready.wait()
 
     async def _send(self, frame: Frame) -> None:
         # Sealing numbers the frames, so they must leave in the order in which they were sealed.

@@ -1,10 +1,15 @@
-"""Commands: acknowledge at once, perform on a thread, answer with what came of it; never the same one twice."""
+"""Commands: acknowledge at once, perform on a thread, answer with what came of it; never the same one twice.
+
+Nothing is done that the policy of this agent refuses, nor after the command's time is over.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 
 from z4j_core import limits
@@ -13,6 +18,7 @@ from z4j_core.adapters import Adapter
 from z4j_core.errors import Z4JError
 from z4j_core.frames import CommandAck, CommandFrame, CommandResultFrame, Frame
 from z4j_core.offload import Offload
+from z4j_core.policy import Gate, judge
 from z4j_core.text import clean_json, clean_text
 from z4j_core.values import plain
 
@@ -24,10 +30,21 @@ Send = Callable[[Frame], None]
 class Dispatcher:
     """Carries the brain's commands to the adapters.
 
-    ``send`` takes answers and must not block; answers given while there is no connection wait in it.
+    ``send`` takes answers and must not block; answers given while there is no connection wait in it. ``clock`` tells
+    Unix time.
     """
 
-    def __init__(self, adapters: Mapping[str, Adapter], buffer: BufferStore, offload: Offload, send: Send) -> None:
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        buffer: BufferStore,
+        offload: Offload,
+        send: Send,
+        gate: Gate,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._gate = gate
+        self._clock = clock
         self._adapters = adapters
         self._buffer = buffer
         self._offload = offload
@@ -43,6 +60,9 @@ class Dispatcher:
         if known:
             self._answer(frame, _repeated(result))
             return
+        if self._buffer.remembered_commands() >= limits.COMMAND_MEMORY_CAP:
+            self._answer(frame, _refused("too many commands within five minutes"))
+            return
         self._buffer.remember_command(frame.id)
         task = asyncio.get_running_loop().create_task(self._perform(frame))
         self._running[frame.id] = task
@@ -57,19 +77,35 @@ class Dispatcher:
             timeout_seconds=float(frame.timeout_seconds),
             issued_by=frame.issued_by,
         )
-        result = await self._outcome(command)
+        refusal = self._refusal(frame)
+        result = _refused(refusal) if refusal is not None else await self._outcome(command)
         self._buffer.remember_command(
             frame.id, {"status": result.status, "result": clean_json(plain(result.result)), "error": result.error}
         )
         self._answer(frame, result)
+
+    def _refusal(self, frame: CommandFrame) -> str | None:
+        """Return why a command is not even begun: its time is over, or no command like it may be done now."""
+        age = _age(frame, self._clock())
+        if age > frame.timeout_seconds:
+            return f"expired: it was sent {age:.0f} s ago and had {frame.timeout_seconds} s; nothing was done"
+        return self._gate.refuses(frame.action)
 
     async def _outcome(self, command: Command) -> CommandResult:
         adapter = self._adapter(command)
         if adapter is None:
             engine = _engine(command) or "no engine"
             return CommandResult(status="failed", error=f"this agent does not serve {engine}")
+        deadline = time.monotonic() + command.timeout_seconds
+
+        def refuses(complete: Command) -> str | None:
+            reason = judge(self._gate.policy, complete.action, complete.parameters, adapter.knows)
+            if reason is None and time.monotonic() >= deadline:
+                return "expired: its time was over before it could be begun; nothing was done"
+            return reason
+
         try:
-            future: Future[CommandResult] = self._offload.submit(lambda: adapter.perform(command))
+            future: Future[CommandResult] = self._offload.submit(lambda: adapter.perform(command, refuses))
             return await asyncio.wait_for(asyncio.wrap_future(future), command.timeout_seconds)
         except TimeoutError:
             text = f"outcome unknown: no answer from {adapter.name} within {command.timeout_seconds:.0f} s"
@@ -102,6 +138,15 @@ def _engine(command: Command) -> str | None:
         if isinstance(value, str) and value:
             return value
     return None
+
+
+def _age(frame: CommandFrame, now: float) -> float:
+    """Return how many seconds ago the brain sealed the frame; one without its time was never sealed."""
+    return now - datetime.fromisoformat(frame.ts).timestamp() if frame.ts else 0.0
+
+
+def _refused(reason: str) -> CommandResult:
+    return CommandResult(status="failed", result={"refused": True}, error=reason)
 
 
 def _repeated(stored: dict[str, Any] | None) -> CommandResult:

@@ -39,6 +39,10 @@ def install_agent(
     ``heartbeat_interval``, ``reconnect_backoff_max`` and ``shutdown_timeout`` (seconds), ``ca_file``,
     ``redaction_extra_key_patterns``, ``redaction_extra_value_patterns``.
 
+    What the brain may have done here: ``policy`` ("observe", "operate" or "full") and lists of globs,
+    ``policy_allow_actions``, ``policy_deny_actions``, ``policy_allow_tasks``, ``policy_deny_tasks``,
+    ``policy_allow_queues``, ``policy_deny_queues``.
+
     With an engine that forks its workers (Celery) the thread starts when the worker is ready, or with the first
     event of a process; otherwise at once.
 

@@ -207,6 +207,11 @@ class AgentRuntime:
     def _adapters(self) -> dict[str, Adapter]:
         return {adapter.name: adapter for adapter in (*self.engines, *self.schedulers)}
 
+    def _capabilities(self, adapter: Adapter) -> list[str]:
+        # What the policy never allows is not offered, so that the brain asks another process.
+        rules = self.config.rules
+        return [action for action in adapter.capabilities() if rules.refuses_action(action) is None]
+
     def _hello(self) -> Hello:
         config = self.config
         host = {
@@ -223,7 +228,8 @@ class AgentRuntime:
             framework=self.framework.name,
             engines=tuple(adapter.name for adapter in self.engines),
             schedulers=tuple(adapter.name for adapter in self.schedulers),
-            capabilities={name: adapter.capabilities() for name, adapter in self._adapters().items()},
+            capabilities={name: self._capabilities(adapter) for name, adapter in self._adapters().items()},
+            policy=config.rules.to_wire(),
             host={**host, "tags": dict(config.tags)},
             worker_id=f"{self.framework.name}-{os.getpid()}-{time.time_ns() // 1_000_000}",
             worker_role=self._role or self.framework.role(),

@@ -100,6 +100,14 @@ class CeleryEngineAdapter(EngineAdapter):
             return {"celery.notes": "This process has not made its Celery app yet."}
         return self._health.report() | super().health()
 
+    def knows(self, kind: str, name: str) -> bool:
+        """Tell whether this app, or a worker that answers, has a task or a queue of this name."""
+        return self._control.knows(kind, name)
+
+    def complete(self, command: Command) -> Command:
+        """Return a retry with what the result backend has of the task, where the brain sent no arguments."""
+        return self._control.complete(command) if command.action == "retry_task" else command
+
     def _retry_task(self, command: Command) -> dict[str, Any]:
         return self._control.retry(command)
 

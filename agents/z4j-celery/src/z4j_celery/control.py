@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -26,6 +27,27 @@ class Control:
     def __init__(self, app: Callable[[], Any], worker: Callable[[], Any]) -> None:
         self._app = app
         self._worker = worker
+
+    # -- what the engine knows ----------------------------------------------------------------------------------------
+
+    def knows(self, kind: str, name: str) -> bool:
+        """Tell whether this app, or a worker that answers within a second, has a task or a queue of this name."""
+        app = self._app()
+        if kind == "task":
+            # Celery's own (celery.map, celery.starmap, ...) run whatever task their arguments name.
+            return not name.startswith("celery.") and (name in app.tasks or self._registered_elsewhere(name))
+        if kind == "queue":
+            return name in app.amqp.queues or self._consumed_elsewhere(name)
+        return False
+
+    def _registered_elsewhere(self, name: str) -> bool:
+        answers = self._app().control.inspect(timeout=_REPLY_SECONDS).registered() or {}
+        # A task with a rate limit or other extras is told as "name [extras]".
+        return any(name == told.partition(" [")[0] for tasks in answers.values() for told in tasks)
+
+    def _consumed_elsewhere(self, name: str) -> bool:
+        answers = self._app().control.inspect(timeout=_REPLY_SECONDS).active_queues() or {}
+        return any(name == queue.get("name") for queues in answers.values() for queue in queues)
 
     # -- retry --------------------------------------------------------------------------------------------------------
 
@@ -53,16 +75,29 @@ class Control:
             raise ActionFailed(f"the broker did not take the task: {error}") from error
         return {"task_id": new_id, "verified": "published"}
 
+    def complete(self, command: Command) -> Command:
+        """Return a retry with arguments, name and queue from the result backend, where it came without arguments.
+
+        Raises :class:`ActionFailed` when the backend has none either.
+        """
+        given = command.parameters
+        if given.get("override_args") is not None or given.get("override_kwargs") is not None:
+            return command
+        stored = self._stored(given["task_id"])
+        if not isinstance(stored.get("args"), list | tuple) or not isinstance(stored.get("kwargs"), dict):
+            raise ActionFailed("arguments not known: they were not captured, and the result backend has none")
+        found = {
+            "override_args": list(stored["args"]),
+            "override_kwargs": stored["kwargs"],
+            "task_name": given.get("task_name") or stored.get("name"),
+            "queue": given.get("queue") or stored.get("queue"),
+        }
+        return dataclasses.replace(command, parameters={**given, **found})
+
     def _what_to_send(self, command: Command) -> tuple[str, list[Any], dict[str, Any], str | None]:
         given = command.parameters
         args, kwargs = given.get("override_args"), given.get("override_kwargs")
         name, queue = given.get("task_name"), given.get("queue")
-        if args is None and kwargs is None:
-            stored = self._stored(given["task_id"])
-            if not isinstance(stored.get("args"), list | tuple) or not isinstance(stored.get("kwargs"), dict):
-                raise ActionFailed("arguments not known: they were not captured, and the result backend has none")
-            args, kwargs = list(stored["args"]), stored["kwargs"]
-            name, queue = name or stored.get("name"), queue or stored.get("queue")
         if not name:
             raise ActionFailed("the task's name is not known")
         return name, args or [], kwargs or {}, queue

@@ -11,6 +11,7 @@ import os
 import platform
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, Self
 
 from z4j_core.actions import ACTIONS, Command, CommandResult
@@ -80,8 +81,23 @@ class Adapter(abc.ABC):
         notes = self.limits()
         return {f"{self.name}.notes": " ".join(notes)} if notes else {}
 
-    def perform(self, command: Command) -> CommandResult:
-        """Do what ``command`` asks and say what came of it. Never raises an :class:`Exception`; may block."""
+    def knows(self, kind: str, name: str) -> bool:
+        """Tell whether the engine has a ``task``, ``queue``, ``worker`` or ``schedule`` of this name. May block.
+
+        Policies rest on it, so an adapter that cannot tell says no. A task that runs other tasks which its arguments
+        name does not count.
+        """
+        return False
+
+    def complete(self, command: Command) -> Command:
+        """Return ``command`` with what it left out and the engine knows of its target. May block."""
+        return command
+
+    def perform(self, command: Command, refuses: Callable[[Command], str | None] | None = None) -> CommandResult:
+        """Do what ``command`` asks and say what came of it. Never raises an :class:`Exception`; may block.
+
+        ``refuses`` is asked last, of the complete command, and its reason is the result then.
+        """
         hook = self._hook(command.action)
         action = ACTIONS.get(command.action)
         if hook is None or action is None:
@@ -92,6 +108,9 @@ class Adapter(abc.ABC):
             return CommandResult(status="failed", error=str(error))
         with safe_boundary(f"{self.name}.{command.action}") as boundary:
             try:
+                command = self.complete(command)
+                if refuses is not None and (reason := refuses(command)) is not None:
+                    return CommandResult(status="failed", result={"refused": True}, error=reason)
                 outcome = hook(command)
             except Z4JError as error:
                 return CommandResult(status="failed", error=str(error))

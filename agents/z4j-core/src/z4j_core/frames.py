@@ -120,7 +120,7 @@ class Frame:
 @frame_type("hello", signed=False)
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Hello(Frame):
-    """Agent to brain, first frame: who it is and what it can do."""
+    """Agent to brain, first frame: who it is, what it can do and (``policy``, ours only) what its owner allows."""
 
     protocol_version: str = _field(_text(16), default=PROTOCOL_VERSION)
     agent_version: str = _field(_text(64), default="")
@@ -134,6 +134,7 @@ class Hello(Frame):
     worker_pid: int | None = _field(_integer(), default=None)
     worker_started_at: str | None = _field(_TIME, default=None)
     runtime_features: tuple[str, ...] = _field(_NAMES, default=())
+    policy: dict[str, Any] | None = _field(_mapping, default=None)
 
 
 @frame_type("hello_ack", signed=False)

@@ -42,6 +42,11 @@ HANDSHAKE_TIMEOUT: Final = 10.0
 IDLE_TIMEOUT: Final = 90.0
 #: Seconds an agent remembers a successful command, to answer a repetition without doing it twice.
 COMMAND_MEMORY: Final = 300.0
+#: Commands it remembers at the most; beyond them it takes no new ones.
+COMMAND_MEMORY_CAP: Final = 10_000
+#: What the policy ``operate`` allows: commands a minute, for each process, and ids in one command.
+POLICY_COMMANDS_PER_MINUTE: Final = 60
+POLICY_BULK_IDS: Final = 1000
 
 #: Longest argument, result or traceback our agents put in an event, in characters of JSON or text.
 MAX_ARGUMENTS: Final = 16 * KIB
