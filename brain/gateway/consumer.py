@@ -45,8 +45,6 @@ MAX_BACKLOG = 64 * limits.MIB
 MIN_ALLOWANCE = 32 * limits.KIB
 #: What keeping a batch costs beside its bytes: its futures and bookkeeping.
 BATCH_COST = 2 * limits.KIB
-#: What an event costs beside its bytes once it is decoded and waits for the database.
-EVENT_COST = 1280
 #: Seconds a token may take to be looked up; a stranger is not kept for longer.
 AUTHENTICATION_TIMEOUT = 5.0
 #: Domain calls of a connection (heartbeats, results) that may wait for the writer before it is not read from.
@@ -295,9 +293,7 @@ class AgentConsumer(AsyncConsumer):
     def _take_batch(self, session: Session, opened: Opened) -> None:
         credential = session.credential
         verdict = hub.writer.submit(session.source, credential.retention_days, opened.payload_json)
-        # Each event has one; a peer that writes more of them is charged for more.
-        events = opened.payload_json.count(b'"occurred_at"')
-        size = len(opened.payload_json) + BATCH_COST + EVENT_COST * events
+        size = len(opened.payload_json) + BATCH_COST
         self._outstanding += size
         hub.busy.add(self)
         self._settled.clear()

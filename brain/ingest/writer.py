@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 MAX_GROUP_FRAMES = 200
 MAX_GROUP_BYTES = 2 * 1024 * 1024
+#: Bytes of payload that are decoded ahead of the writer: decoded they take about twelve times as many.
+MAX_AHEAD = 3 * 1024 * 1024 // 2
 
 
 @dataclasses.dataclass(slots=True)
@@ -55,13 +57,15 @@ class Writer:
         self._arrived: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._ready: SimpleQueue[_Waiting | _Call | None] = SimpleQueue()
         self._next: _Waiting | _Call | None = None
+        self._ahead = 0
+        self._room = threading.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads; results are delivered on ``loop``."""
         self._loop = loop
-        self._arrived, self._ready, self._next = SimpleQueue(), SimpleQueue(), None
+        self._arrived, self._ready, self._next, self._ahead = SimpleQueue(), SimpleQueue(), None, 0
         self._threads = [
             threading.Thread(target=self._prepare, name="z4j-prepare", daemon=True),
             threading.Thread(target=self._run, name="z4j-writer", daemon=True),
@@ -99,14 +103,27 @@ class Writer:
     def _prepare(self) -> None:
         statements = database()
         while (waiting := self._arrived.get()) is not None:
+            self._wait_for_room(len(waiting.batch.payload_json))
             try:
                 waiting.batch.prepare(statements)
             except Exception as error:
                 logger.exception("a batch could not be prepared; it is not acknowledged")
+                self._took(len(waiting.batch.payload_json))
                 self._deliver([(waiting.future, None, error)])
             else:
                 self._ready.put(waiting)
         self._ready.put(None)
+
+    def _wait_for_room(self, size: int) -> None:
+        with self._room:
+            while self._ahead and self._ahead + size > MAX_AHEAD:
+                self._room.wait()
+            self._ahead += size
+
+    def _took(self, size: int) -> None:
+        with self._room:
+            self._ahead -= size
+            self._room.notify()
 
     def _run(self) -> None:
         committer = Committer()
@@ -135,6 +152,7 @@ class Writer:
                 break
             size += len(item.batch.payload_json)
             group.append(item)
+        self._took(size)
         return group
 
     def _put_off(self, item: _Call | None) -> None:
